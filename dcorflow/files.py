@@ -1,0 +1,213 @@
+"""Files that appear whole or not at all, and the plain text formats written to them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+#: Every temporary file of dcorflow starts like this, so leftovers can be told from results.
+TEMP_PREFIX = ".dcorflow-"
+#: A younger temporary file may belong to a process that has not locked it yet (seconds).
+_LEFTOVER_AGE = 10
+_BLOCK = 1 << 22
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success sync it and rename it to `path`.
+
+    The temporary file is locked (flock) for as long as it is written, which is how
+    `clean_leftovers` knows that somebody still works on it. On any error it is removed and
+    `path` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = path.parent / f"{TEMP_PREFIX}{secrets.token_hex(8)}.tmp"
+    handle = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with contextlib.suppress(OSError):  # no locks on this file system: age decides
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield temp
+        os.fsync(handle)
+        temp.rename(path)
+    except BaseException:
+        temp.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power loss."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def is_leftover(path: Path) -> bool:
+    """Return True for a temporary file of dcorflow that no living process holds."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        age = time.time() - os.fstat(handle).st_mtime
+        if age < _LEFTOVER_AGE:
+            return False
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return age > 2 * 86400
+    finally:
+        os.close(handle)
+    return True
+
+
+def clean_leftovers(folder: Path) -> int:
+    """Remove what killed jobs left in `folder`; return how many files went."""
+    removed = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(TEMP_PREFIX) and is_leftover(Path(entry.path)):
+                with contextlib.suppress(FileNotFoundError):
+                    Path(entry.path).unlink()
+                    removed += 1
+    return removed
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 atomically; undecodable file names in it survive the round trip."""
+    with replacing(path) as temp:
+        temp.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+
+
+def write_if_changed(path: Path, text: str) -> bool:
+    """Write `text` only where the file does not hold it already; return whether it was written."""
+    with contextlib.suppress(OSError):
+        if read_text(path) == text:
+            return False
+    write_text(path, text)
+    return True
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8 text written by `write_text`."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return stream.read()
+
+
+def to_json(data: Any) -> str:
+    """Return readable JSON with sorted keys, so that equal data give equal bytes."""
+    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raise `ValueError` where it is damaged."""
+    return json.loads(read_text(path))
+
+
+def key_of(*parts: Any) -> str:
+    """Return 16 hex digits that stand for the JSON of `parts`."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return xxhash.xxh3_64_hexdigest(text.encode("ascii"))
+
+
+def escape(field: str) -> str:
+    """Make one TSV field of any text: tabs, line breaks and stray bytes become escapes."""
+    if field.isascii() and field.isprintable() and "\\" not in field:
+        return field
+    return "".join(
+        _ESCAPES.get(c) or (f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c) for c in field
+    )
+
+
+def unescape(field: str) -> str:
+    """Undo `escape`."""
+    if "\\" not in field:
+        return field
+    out, at = [], 0
+    plain = {value[1]: key for key, value in _ESCAPES.items()}
+    while at < len(field):
+        if field[at] != "\\" or at + 1 == len(field):
+            out.append(field[at])
+            at += 1
+        elif field[at + 1] == "x":
+            out.append(chr(0xDC00 + int(field[at + 2 : at + 4], 16)))
+            at += 4
+        else:
+            out.append(plain.get(field[at + 1], field[at + 1]))
+            at += 2
+    return "".join(out)
+
+
+def to_tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table with a header; every field is escaped."""
+    lines = ["\t".join(columns)]
+    lines += ["\t".join(map(escape, row)) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def read_tsv(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of a table written by `to_tsv`."""
+    lines = read_text(path).split("\n")
+    if lines and lines[-1] == "":
+        lines.pop()
+    table = [[unescape(field) for field in line.split("\t")] for line in lines]
+    return (table[0], table[1:]) if table else ([], [])
+
+
+def hash_file(path: Path) -> str:
+    """Return ``xxh3-128:<hex>`` over all bytes of a file."""
+    digest = xxhash.xxh3_128()
+    buffer = bytearray(_BLOCK)
+    view = memoryview(buffer)
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            digest.update(view[:count])
+    return f"xxh3-128:{digest.hexdigest()}"
+
+
+def content_digest(paths: Sequence[Path]) -> str:
+    """Return a digest over all bytes of a measurement's files; raise `OSError` if one is missing."""
+    digests = [hash_file(path) for path in paths]
+    return digests[0] if len(digests) == 1 else f"files:{key_of(*digests)}"
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy bytes as cheaply as the file system can (clone, kernel copy, else plain copy)."""
+    with source.open("rb") as src, target.open("r+b" if target.exists() else "wb") as dst:
+        dst.truncate(0)
+        size = os.fstat(src.fileno()).st_size
+        try:
+            fcntl.ioctl(dst.fileno(), 0x40049409, src.fileno())  # FICLONE, linux/fs.h
+            return
+        except OSError:
+            pass
+        done = 0
+        try:
+            while done < size:
+                moved = os.copy_file_range(src.fileno(), dst.fileno(), size - done)
+                if moved == 0:
+                    break
+                done += moved
+        except OSError as error:
+            if done:
+                raise OSError(error.errno, error.strerror, str(target)) from error
+        if done < size:
+            src.seek(done)
+            dst.seek(done)
+            while block := src.read(_BLOCK):
+                dst.write(block)

@@ -1,0 +1,193 @@
+"""Looking into HDF5 files that are not trusted: links, attributes, writers still at work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import hdf5plugin  # noqa: F401  (registers the filters)
+import numpy as np
+
+from dcorflow.errors import MeasurementError
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+#: Offset of the file consistency flags in superblock versions 2 and 3, and their bits for "open
+#: for writing" and "open for single-writer/multiple-reader writing"
+#: (HDF5 File Format Specification 3.0, section II.A).
+_FLAGS_OFFSET = 11
+_FLAGS_WRITING = 0b101
+#: Decoded data may be at most this many times the file, or 1 GB: more is a decompression bomb.
+_MAX_EXPANSION = 2000
+_MAX_DECODED_FLOOR = 1 << 30
+
+LinkKind = Literal["group", "dataset", "broken", "outside", "cycle", "datatype"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One member of an HDF5 group: its full path without leading slash, and what it is."""
+
+    path: str
+    kind: LinkKind
+    soft: bool = False
+
+
+def open_source(path: Path) -> h5py.File:
+    """Open a measurement read-only and without locks; raise `MeasurementError` in plain words."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except FileNotFoundError as error:
+        raise MeasurementError("it vanished before it could be read; run again", "environment") from error
+    except PermissionError as error:
+        raise MeasurementError("no permission to read it; ask its owner", "environment") from error
+    except OSError as error:
+        raise MeasurementError(_why_unreadable(path, error)) from error
+
+
+def _why_unreadable(path: Path, error: OSError) -> str:
+    size = path.stat().st_size
+    if size == 0:
+        return "the file is empty (0 bytes): nothing was recorded or the copy failed"
+    if superblock_offset(path) is None:
+        return "not an HDF5 file, although its name ends in .rtdc: copy it again from the instrument"
+    text = str(error)
+    if "truncated" in text:
+        return (
+            f"the file is truncated: its header promises more than the {size} bytes that are "
+            "there; copy it again from the instrument"
+        )
+    return f"damaged HDF5 file, it cannot be opened ({_last_words(text)}); copy it again"
+
+
+def _last_words(text: str) -> str:
+    inner = text[text.find("(") + 1 : text.rfind(")")] if "(" in text else text
+    return " ".join(inner.split())[:160]
+
+
+def superblock_offset(path: Path) -> int | None:
+    """Return where the HDF5 superblock starts (0, 512, 1024, ...: a userblock may precede it)."""
+    size = path.stat().st_size
+    offset = 0
+    with path.open("rb") as stream:
+        while offset + len(_SIGNATURE) <= size:
+            stream.seek(offset)
+            if stream.read(len(_SIGNATURE)) == _SIGNATURE:
+                return offset
+            offset = 512 if offset == 0 else offset * 2
+    return None
+
+
+def is_open_for_writing(path: Path) -> bool:
+    """Return True where the superblock says that a program has the file open for writing."""
+    offset = superblock_offset(path)
+    if offset is None:
+        return False
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        head = stream.read(_FLAGS_OFFSET + 1)
+    if len(head) <= _FLAGS_OFFSET or head[8] not in (2, 3):
+        return False
+    return bool(head[_FLAGS_OFFSET] & _FLAGS_WRITING)
+
+
+def members(group: h5py.Group, ancestors: frozenset[int] = frozenset()) -> Iterator[Entry]:
+    """Yield every object below `group`, depth first, sorted by name; groups before their members.
+
+    `ancestors` holds the addresses of the groups above, so that hard links in a circle end.
+    Nothing outside the file is followed.
+    """
+    ancestors |= {_address(group)}
+    for name in sorted(group):
+        path = f"{group.name}/{name}".lstrip("/")
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            yield Entry(path, "outside")
+            continue
+        soft = isinstance(link, h5py.SoftLink)
+        try:
+            item = group[name]
+        except (KeyError, OSError):
+            yield Entry(path, "broken", soft)
+            continue
+        if isinstance(item, h5py.Dataset):
+            outside = item.is_virtual or bool(item.external)
+            yield Entry(path, "outside" if outside else "dataset", soft)
+        elif isinstance(item, h5py.Group):
+            if item.file.id != group.file.id:
+                yield Entry(path, "outside", soft)
+            elif _address(item) in ancestors:
+                yield Entry(path, "cycle", soft)
+            else:
+                yield Entry(path, "group", soft)
+                for entry in members(item, ancestors):
+                    tail = entry.path.removeprefix(item.name.lstrip("/"))
+                    yield Entry(path + tail, entry.kind, entry.soft)
+        else:
+            yield Entry(path, "datatype", soft)
+
+
+def _address(group: h5py.Group) -> int:
+    return int(h5py.h5o.get_info(group.id).addr)
+
+
+def refuse_outside_data(h5: h5py.File, size: int) -> list[Entry]:
+    """Return all members of a file of `size` bytes; raise where it could publish foreign data.
+
+    Raises
+    ------
+    MeasurementError
+        For external links, virtual or externally stored datasets (they would take data of other
+        files along), and for data that would unpack to more than is credible.
+    """
+    entries = list(members(h5))
+    for entry in entries:
+        if entry.kind == "outside":
+            raise MeasurementError(
+                f"'{entry.path}' refers to data outside of this file (external link, virtual or "
+                "external dataset); refused, since that would publish other files' data. "
+                "Write a file that holds its data itself"
+            )
+    decoded = sum(int(h5[e.path].nbytes) for e in entries if e.kind == "dataset")
+    if decoded > max(_MAX_DECODED_FLOOR, _MAX_EXPANSION * size):
+        raise MeasurementError(
+            f"its data would unpack to {decoded / 1e9:.0f} GB from a file of {size / 1e6:.1f} MB; "
+            "refused as not credible"
+        )
+    return entries
+
+
+def copy_attributes(source: h5py.Group | h5py.Dataset, target: h5py.Group | h5py.Dataset) -> list[str]:
+    """Copy all attributes with their exact types; return the names that HDF5 cannot copy.
+
+    Object and region references point into the source file and mean nothing in a copy.
+    """
+    left_out = []
+    for name in sorted(source.attrs):
+        raw = name.encode("utf-8", "surrogateescape")
+        attribute = h5py.h5a.open(source.id, raw)
+        kind = attribute.get_type()
+        if kind.get_class() == h5py.h5t.REFERENCE:
+            left_out.append(name)
+            continue
+        if kind.committed():
+            kind = kind.copy()
+        space = attribute.get_space()
+        copied = h5py.h5a.create(target.id, raw, kind, space)
+        if space.get_simple_extent_type() == h5py.h5s.NULL:
+            continue
+        values = np.empty(attribute.shape, dtype=attribute.dtype)
+        attribute.read(values)
+        copied.write(values)
+    return left_out
+
+
+def text_of(value: object) -> str:
+    """Return an attribute's value as text; HDF5 strings may be bytes of any encoding."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value)

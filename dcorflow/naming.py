@@ -1,0 +1,86 @@
+"""Identifiers and file names: readable, stable, and accepted by DCOR."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+
+_UMLAUTS = str.maketrans(
+    {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "ø": "oe",
+     "Ø": "Oe", "å": "aa", "Å": "Aa", "æ": "ae", "Æ": "Ae", "µ": "u", "μ": "u", "ł": "l", "Ł": "L"}
+)  # fmt: skip
+#: Longest identifier of a dataset or measurement; file systems allow 255 bytes a name.
+_LONGEST_SLUG = 80
+_LONGEST_NAME = 120
+#: Names that the acquisition software gives to every measurement: they say nothing alone
+#: (dcoraid.gui.panel_uploads.resources_model has `M[0-9]*_data.rtdc`).
+_GENERIC = re.compile(r"^(m\d*_)?data\.rtdc$|^m\d+\.rtdc$|^measurement\.rtdc$", re.IGNORECASE)
+
+
+def short_hash(*parts: str, digits: int = 8) -> str:
+    """Return the first hex digits of the SHA256 over `parts`."""
+    text = "\n".join(parts).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(text).hexdigest()[:digits]
+
+
+def to_ascii(text: str) -> str:
+    """Transliterate umlauts and accents; other characters become underscores."""
+    text = unicodedata.normalize("NFC", text).translate(_UMLAUTS)
+    text = unicodedata.normalize("NFKD", text)
+    return "".join(c if c.isascii() else ("" if unicodedata.combining(c) else "_") for c in text)
+
+
+def slug(path: str) -> str:
+    """Return ``[a-z0-9_-]+`` for a path: its parts joined by underscores, at most 80 characters."""
+    parts = [re.sub(r"[^a-z0-9]+", "-", to_ascii(p).lower()).strip("-") for p in path.split("/")]
+    joined = "_".join(p for p in parts if p) or "data"
+    if len(joined) > _LONGEST_SLUG:
+        joined = f"{joined[: _LONGEST_SLUG - 9].rstrip('_-')}-{short_hash(path)}"
+    return joined
+
+
+def is_generic(name: str) -> bool:
+    """Return True for names such as `M0001_data.rtdc` that every measurement could have."""
+    return _GENERIC.match(name) is not None
+
+
+def resource_name(name: str, folder: str = "") -> str:
+    """Return `name` in characters that DCOR takes, its suffix in lower case.
+
+    Parameters
+    ----------
+    name
+        File name.
+    folder
+        Put in front of generic names, as DCOR-Aid does.
+    """
+    stem, dot, suffix = name.rpartition(".")
+    if not dot:
+        stem, suffix = name, ""
+    if folder and is_generic(name):
+        stem = f"{folder}_{stem}"
+    # characters: dcoraid.upload.job.VALID_RESOURCE_CHARS
+    clean = re.sub(r"[^a-zA-Z0-9.,\-_+()\[\]]+", "_", to_ascii(stem)).strip("_.") or "file"
+    suffix = re.sub(r"[^a-z0-9]+", "", to_ascii(suffix).lower())
+    if len(clean) > _LONGEST_NAME:
+        clean = f"{clean[: _LONGEST_NAME - 9]}-{short_hash(stem)}"
+    return f"{clean}.{suffix}" if suffix else clean
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """Return `name`, with a number before its suffix where it is taken (case does not count)."""
+    if name.lower() not in taken:
+        return name
+    stem, dot, suffix = name.rpartition(".")
+    if not dot:
+        stem, suffix = name, ""
+    number = 2
+    while f"{stem}_{number}{dot}{suffix}".lower() in taken:
+        number += 1
+    return f"{stem}_{number}{dot}{suffix}"
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Return a key that sorts M2 before M10."""
+    return [(0, int(p), p) if p.isdigit() else (1, 0, p.lower()) for p in re.split(r"(\d+)", text)]

@@ -1,0 +1,43 @@
+"""Child processes of dcorflow: they find the package, and die with their parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+#: The folder that holds the package; children must import the same one.
+PACKAGE_HOME = Path(__file__).resolve().parent.parent
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def python(*arguments: str) -> list[str]:
+    """Return the command that runs this Python with `arguments`."""
+    return [sys.executable, *arguments]
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment for a child that imports dcorflow."""
+    paths = [str(PACKAGE_HOME), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when its parent ends (Linux; elsewhere do nothing)."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended before the request reached the kernel
+            raise SystemExit(143)
+
+
+def exit_words(code: int) -> str:
+    """Describe how a process ended."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,27 @@
+"""Keys that stand for settings and recipes: a record holds as long as they are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dcorflow.files import key_of
+
+#: Recipe numbers per stage, raised when the same input would give another output than before.
+#: Package versions do not count: an upgrade redoes nothing by itself.
+CONVERT, COMPRESS, EDITS, CHECK = 1, 1, 1, 1
+
+
+def body_key(prepare: Mapping[str, Any]) -> str:
+    """Stand for everything but the source that decides over the bytes of a body."""
+    return key_of("body", CONVERT, COMPRESS, prepare["encoder"], prepare["logs"])
+
+
+def tail_key(edits: list[Any]) -> str:
+    """Stand for the edits asked for (lists of key, value, mode, kind, where); where does not count."""
+    return key_of("tail", EDITS, [edit[:4] for edit in edits])
+
+
+def check_key(body: str, content: str) -> str:
+    """Stand for the state that was checked: the body's settings and the source's content."""
+    return key_of("check", CHECK, body, content)
