@@ -1,0 +1,229 @@
+"""Walk the source tree: group its files into measurements, companions and settings."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import stat as stat_module
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dcorflow.config import FOLDER_FILE
+from dcorflow.errors import UsageError, explain_os_error
+from dcorflow.records import SourceFile
+
+#: Names that are never data: hidden, editors' and file managers' files, network drives' folders.
+IGNORED_NAMES = (".*", "~*", "*~", "desktop.ini", "thumbs.db", "@eadir", "$recycle.bin",
+                 "#recycle", "system volume information")  # fmt: skip
+#: Files that are copies or parts of a measurement, not measurements: condensed versions for
+#: quick looks, the backups of DCKit, and the traces of a .tdms measurement.
+IGNORED_MEASUREMENTS = ("*_condensed.rtdc", "*_original.rtdc", "*_traces.tdms")
+#: Side files of a .tdms measurement share its prefix (`M1_`) and have one of these suffixes;
+#: those of the second tuple belong to all measurements of the folder
+#: (dclab.rtdc_dataset.fmt_tdms).
+SIDE_SUFFIXES = (".ini", ".txt", ".avi", ".tdms", ".tdms_index")
+SIDE_NAMES = ("parameters.txt", "fg_config.mcf")
+TASK_SUFFIX = ".dcoraid-task"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One measurement as it lies on disk.
+
+    Parameters
+    ----------
+    root, path
+        Name of the root folder and path of the main file below it (POSIX).
+    kind
+        ``rtdc`` or ``tdms``.
+    files
+        Main file first, then side files.
+    note
+        What the user should know, such as a `.tdms` beside its conversion.
+    problem
+        Why it is no usable file, empty where it is.
+    """
+
+    root: str
+    path: str
+    kind: str
+    files: tuple[SourceFile, ...]
+    note: str = ""
+    problem: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The folder below the root, empty for the root itself."""
+        return self.path.rpartition("/")[0]
+
+
+@dataclass
+class Tree:
+    """Everything found below one root folder; paths are POSIX and relative to it."""
+
+    root: Path
+    measurements: list[Found] = field(default_factory=list)
+    companions: dict[str, list[SourceFile]] = field(default_factory=dict)
+    settings: dict[str, SourceFile] = field(default_factory=dict)
+    tasks: dict[str, list[SourceFile]] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The root folder's name, which stands for it in the inventory."""
+        return self.root.name or "root"
+
+
+def matches(path: str, patterns: Sequence[str]) -> bool:
+    """Return whether a path, its file name, or one of its folders matches a pattern."""
+    parts = path.split("/")
+    heads = ["/".join(parts[: n + 1]) for n in range(len(parts))]
+    return any(
+        fnmatch.fnmatchcase(text, pattern.rstrip("/")) for pattern in patterns for text in (*heads, *parts)
+    )
+
+
+def _ignored(name: str) -> bool:
+    lower = name.lower()
+    return any(fnmatch.fnmatchcase(lower, pattern) for pattern in IGNORED_NAMES)
+
+
+def walk(root: Path, include: Sequence[str], exclude: Sequence[str]) -> Tree:
+    """Find everything below `root`; the result does not depend on the file system's order.
+
+    Folders behind symbolic links are entered after all others and each folder only once, so links
+    in a circle end and a file keeps the path without links. Nothing is opened.
+
+    Raises
+    ------
+    UsageError
+        Where the root itself cannot be listed.
+    """
+    tree = Tree(root)
+    visited: set[tuple[int, int]] = set()
+    waiting: list[str] = [""]
+    linked: list[str] = []
+    while waiting or linked:
+        folder = waiting.pop() if waiting else linked.pop(0)
+        try:
+            stat = (root / folder).stat()
+            if (stat.st_dev, stat.st_ino) in visited:
+                continue
+            visited.add((stat.st_dev, stat.st_ino))
+            with os.scandir(root / folder) as entries:
+                listing = sorted(entries, key=lambda e: e.name)
+        except OSError as error:
+            if not folder:
+                raise UsageError(f"'input.root': {root} cannot be listed: {error}") from error
+            tree.unreadable[folder] = explain_os_error(error) or str(error)
+            continue
+        folders, files = _sort_out(folder, listing, exclude)
+        waiting += [path for path, link in reversed(folders) if not link]
+        linked += [path for path, link in folders if link]
+        _take_files(tree, folder, files, include)
+    tree.measurements.sort(key=lambda found: found.path)
+    return tree
+
+
+def _sort_out(
+    folder: str, listing: list[os.DirEntry[str]], exclude: Sequence[str]
+) -> tuple[list[tuple[str, bool]], list[tuple[str, os.DirEntry[str]]]]:
+    """Split a listing into folders (path, is a link) and other entries (path, entry)."""
+    folders, files = [], []
+    for entry in listing:
+        path = f"{folder}/{entry.name}" if folder else entry.name
+        if _ignored(entry.name) or (exclude and matches(path, exclude)):
+            continue
+        if entry.is_dir():
+            folders.append((path, entry.is_symlink()))
+            if not entry.name.lower().endswith((".rtdc", ".tdms")):
+                continue
+        files.append((path, entry))
+    return folders, files
+
+
+def _take_files(
+    tree: Tree, folder: str, files: list[tuple[str, os.DirEntry[str]]], include: Sequence[str]
+) -> None:
+    """Add the measurements, companions, settings and tasks of one folder to the tree."""
+    plain: dict[str, SourceFile] = {}
+    measured: list[tuple[str, str, str]] = []
+    for path, entry in files:
+        name, lower = entry.name, entry.name.lower()
+        suffix = lower[-5:] if lower.endswith((".rtdc", ".tdms")) else ""
+        seen, problem = _look(path, entry)
+        ignored = any(fnmatch.fnmatchcase(lower, pattern) for pattern in IGNORED_MEASUREMENTS)
+        if seen is not None:
+            plain[name] = seen
+        if suffix and not ignored and matches(path, include):
+            measured.append((name, suffix[1:], problem))
+    taken = _take_measurements(tree, folder, measured, plain)
+    for name, seen in plain.items():
+        if name == FOLDER_FILE:
+            tree.settings[folder] = seen
+        elif name.lower().endswith(TASK_SUFFIX):
+            tree.tasks.setdefault(folder, []).append(seen)
+        elif name not in taken and not name.lower().endswith((".rtdc", ".tdms", ".tdms_index")):
+            tree.companions.setdefault(folder, []).append(seen)
+
+
+def _look(path: str, entry: os.DirEntry[str]) -> tuple[SourceFile | None, str]:
+    """Return size and time of an entry, or what is wrong with it."""
+    try:
+        stat = entry.stat()
+    except OSError as error:
+        words = "a link to a file that does not exist" if entry.is_symlink() else explain_os_error(error)
+        return None, words or str(error)
+    if stat_module.S_ISDIR(stat.st_mode):
+        return None, "a folder, not a file, although its name ends like a measurement's"
+    if not stat_module.S_ISREG(stat.st_mode):
+        return None, "not a regular file (a device, pipe or socket)"
+    return SourceFile(path, stat.st_size, stat.st_mtime_ns), ""
+
+
+def _take_measurements(
+    tree: Tree, folder: str, measured: list[tuple[str, str, str]], plain: dict[str, SourceFile]
+) -> set[str]:
+    """Add a folder's measurements; return the names of all files that belong to them."""
+    taken: set[str] = set()
+    stems = {name[:-5].lower(): name for name, kind, _ in measured if kind == "rtdc"}
+    converted: dict[str, str] = {}
+    for name, kind, _ in measured:
+        if kind == "tdms":
+            taken |= {name, *_side_files(name, plain)}
+            if name[:-5].lower() in stems:
+                converted[stems[name[:-5].lower()]] = name
+    for name, kind, problem in measured:
+        path = f"{folder}/{name}" if folder else name
+        taken.add(name)
+        if name in converted.values():
+            continue
+        names = [name] if kind == "rtdc" else [name, *_side_files(name, plain)]
+        files = tuple(plain[n] for n in names if n in plain)
+        note = (
+            f"{converted[name]} beside it is the same measurement, unconverted" if name in converted else ""
+        )
+        tree.measurements.append(Found(tree.name, path, kind, files, note, problem))
+    return taken
+
+
+def _side_files(name: str, plain: dict[str, SourceFile]) -> list[str]:
+    """Return the names of the files that belong to the .tdms measurement `name`."""
+    stem = name[:-5].lower()
+    prefix = re.split(r"[_.]", stem)[0] + "_"
+    found = []
+    for other in plain:
+        lower = other.lower()
+        if lower == name.lower() or lower == FOLDER_FILE:
+            continue
+        if lower.endswith(".tdms"):
+            mine = lower == f"{stem}_traces.tdms"
+        elif lower.endswith(".tdms_index"):
+            mine = lower.startswith(stem)
+        else:
+            mine = lower.startswith(prefix) and lower.endswith(SIDE_SUFFIXES)
+        if mine or lower in SIDE_NAMES:
+            found.append(other)
+    return sorted(found)
