@@ -1,0 +1,1 @@
+"""Discover: from source tree and settings to inventory, batches and plans."""
