@@ -1,0 +1,265 @@
+"""The command line: `dcorflow COMMAND`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dcorflow import __version__
+from dcorflow.errors import MeasurementError, UsageError
+from dcorflow.workdir import Workdir
+
+USAGE, INTERNAL = 64, 70
+#: Exit codes of `dcorflow check`, as those of `dclab-verify-dataset`.
+CLEAN, ALERTS, VIOLATIONS, BOTH, UNREADABLE = range(5)
+
+Command = Callable[[argparse.Namespace, Workdir], int]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        """Exit with the code for usage errors."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"dcorflow: {message}\n")
+
+
+def _discover(args: argparse.Namespace, work: Workdir) -> int:
+    from dcorflow.discover.run import discover
+    from dcorflow.files import write_text
+
+    found = discover(_config(work), work)
+    if args.stamp:
+        write_text(args.stamp, "done\n")
+    print(_found_words(found.items, found.changes))
+    return 0
+
+
+def _found_words(items: list[Any], changes: Any) -> str:
+    new = {
+        "new": len(changes.new),
+        "altered": len(changes.altered),
+        "moved": len(changes.moved),
+        "gone": len(changes.gone),
+        "back": len(changes.back),
+    }
+    words = ", ".join(f"{n} {w}" for w, n in new.items() if n)
+    return f"discover: {len(items)} measurements known; {words or 'nothing new'}"
+
+
+def _config(work: Workdir) -> dict[str, Any]:
+    from dcorflow.files import read_json
+
+    try:
+        loaded: dict[str, Any] = read_json(work.config)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"no settings in {work.state} ({error}); start with 'snakemake', which validates and stores them"
+        ) from error
+    return loaded
+
+
+def _batch(args: argparse.Namespace, work: Workdir) -> int:
+    from dcorflow.batch import run_batch
+
+    count, failed = run_batch(work, args.stage, args.batch, args.threads)
+    words = f", {failed} failed" if failed else ""
+    print(f"{args.stage} {args.batch}: {count} measurements{words}")
+    return 0
+
+
+def _work_on(args: argparse.Namespace, work: Workdir) -> int:
+    from dcorflow.batch import work_on
+
+    work_on(work, args.stage, args.batch, args.threads)
+    return 0
+
+
+def _task(args: argparse.Namespace, work: Workdir) -> int:
+    from dcorflow.task import run_group
+
+    count, ready = run_group(work, args.group)
+    print(f"task {args.group}: {ready} of {count} datasets ready")
+    return 0
+
+
+def _report(args: argparse.Namespace, work: Workdir) -> int:
+    from dcorflow.report import exit_code, last_lines, write_report
+
+    summary = write_report(work)
+    print("\n".join(last_lines(summary, work)))
+    return exit_code(summary, _config(work)["check"]["strict"])
+
+
+def _plan(args: argparse.Namespace, work: Workdir) -> int:
+    from dcorflow.config import load_yaml, resolve_config
+    from dcorflow.discover.run import discover
+
+    if args.configfile:
+        data = load_yaml(args.configfile)
+        if not isinstance(data, dict):
+            raise UsageError(f"{args.configfile}: expected a mapping of settings")
+        config = resolve_config(data, work.root, str(args.configfile))
+    else:
+        config = _config(work)
+    found = discover(config, work, dry=True)
+    print(_found_words(found.items, found.changes))
+    pending = found.pending
+    waiting = [i for i in found.items if i.state == "in progress"]
+    problems = [i for i in found.items if i.state == "problem"]
+    print(f"to prepare: {len(pending.prepare)} measurements")
+    print(f"to edit without compressing: {len(pending.edit)} measurements")
+    print(f"plans to rewrite: {len(pending.written)}; tasks lost: {len(pending.tasks)}")
+    for item in waiting + problems:
+        print(f"  {item.state:12} {item.source}: {item.reason}")
+    for text in found.warnings:
+        print(f"  warning      {text}")
+    return 0
+
+
+def _compress(args: argparse.Namespace, work: Workdir) -> int:
+    from dcorflow.compress.single import compress_file
+
+    record = compress_file(args.input, args.output, args.encoder, args.strip_logs, args.threads)
+    before, after = args.input.stat().st_size, args.output.stat().st_size
+    print(f"{args.output}: {before} -> {after} bytes, {record.facts.get('events', 0)} events")
+    return 0
+
+
+def _convert(args: argparse.Namespace, work: Workdir) -> int:
+    from dcorflow.compress.single import compress_file
+
+    if args.input.suffix.lower() != ".tdms":
+        raise UsageError(f"{args.input}: expected a .tdms file; 'dcorflow compress' takes .rtdc files")
+    record = compress_file(args.input, args.output, args.encoder, args.strip_logs, args.threads)
+    print(f"{args.output}: {record.facts.get('events', 0)} events")
+    return 0
+
+
+def _check(args: argparse.Namespace, work: Workdir) -> int:
+    from dataclasses import asdict
+
+    from dcorflow.compress.single import look_closely
+    from dcorflow.integrity import read_cues
+
+    try:
+        look_closely(args.file)
+        cues = read_cues(args.file, "source")
+    except MeasurementError as error:
+        if args.json:
+            print(json.dumps({"file": str(args.file), "unreadable": error.reason, "cues": []}))
+        else:
+            print(f"unreadable: {error.reason}")
+        return UNREADABLE
+    cues = sorted(cues, key=lambda c: (c.level != "violation", c.level != "alert", c.id))
+    if args.json:
+        print(json.dumps({"file": str(args.file), "cues": [asdict(c) for c in cues]}, indent=1))
+    else:
+        for cue in cues:
+            print(f"{cue.level:10} {cue.id}\n           {cue.message}")
+    levels = {c.level for c in cues}
+    return ALERTS * ("alert" in levels) + VIOLATIONS * ("violation" in levels)
+
+
+def _verify(args: argparse.Namespace, work: Workdir) -> int:
+    from dcorflow.compress.verify import verify
+
+    problems = verify(args.prepared, args.source)
+    for problem in problems:
+        print(problem)
+    if problems:
+        return 1
+    print("identical: all data and attributes" if args.source else "all checksums are right")
+    return 0
+
+
+def _add_single(commands: Any, name: str, text: str, kind: str, function: Command) -> None:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("input", metavar="IN", type=Path, help=f"{kind} file; it is only read")
+    parser.add_argument("output", metavar="OUT", type=Path, help=".rtdc file to write")
+    parser.add_argument(
+        "--encoder", choices=["compat", "best"], default="compat",
+        help="compat: dclab's filters; best: shuffle before compressing where it pays",
+    )  # fmt: skip
+    parser.add_argument("--strip-logs", action="store_true", help="leave all logs out")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads (default: 1)")
+    parser.set_defaults(function=function)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = _Parser(
+        prog="dcorflow",
+        description="From raw deformability cytometry measurements to published DCOR datasets. "
+        "The workflow is started with 'snakemake --cores N'; these commands look at it or handle "
+        "single files.",
+    )
+    parser.add_argument("--version", action="version", version=f"dcorflow {__version__}")
+    parser.add_argument(
+        "-d", "--directory", type=Path, default=Path(), metavar="DIR", help="work directory (default: here)"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_single(commands, "compress", "Compress and repack one .rtdc file.", ".rtdc", _compress)
+    _add_single(
+        commands, "convert", "Convert one .tdms measurement to a compressed .rtdc file.", ".tdms", _convert
+    )
+    text = "Exit code: 0 clean, 1 alerts, 2 violations, 3 both, 4 unreadable."
+    sub = commands.add_parser("check", help="Run dclab's integrity check on a file.", description=text)
+    sub.add_argument("file", metavar="FILE", type=Path, help=".rtdc or .tdms file")
+    sub.add_argument("--json", action="store_true", help="print all findings as JSON")
+    sub.set_defaults(function=_check)
+    text = "Exit code: 0 good, 1 different or damaged."
+    sub = commands.add_parser("verify", help="Verify checksums, or compare with a source.", description=text)
+    sub.add_argument("prepared", metavar="PREPARED", type=Path, help="file to verify")
+    sub.add_argument("source", metavar="SOURCE", type=Path, nargs="?", help="file it was made from")
+    sub.set_defaults(function=_verify)
+    sub = commands.add_parser("plan", help="Say what a run would do, without writing anything.")
+    sub.add_argument("--configfile", type=Path, help="configuration (default: that of the last run)")
+    sub.set_defaults(function=_plan)
+    commands.add_parser("report", help="Write the summary again and print it.").set_defaults(function=_report)
+    _add_stages(commands)
+    return parser
+
+
+def _add_stages(commands: Any) -> None:
+    """Add the commands that the workflow's rules run."""
+    sub = commands.add_parser("discover", help="Stage of the workflow: find measurements and plan batches.")
+    sub.add_argument("stamp", metavar="STAMP", type=Path, nargs="?", help="file to write when done")
+    sub.set_defaults(function=_discover)
+    stages = ["compress", "check", "merge_metadata"]
+    for name, function, text in (
+        ("batch", _batch, "Stage of the workflow: compress, check or merge_metadata for one batch."),
+        ("work-on", _work_on, "Worker process of a batch; started by it."),
+    ):
+        sub = commands.add_parser(name, help=text)
+        sub.add_argument("stage", choices=stages)
+        sub.add_argument("batch", metavar="BATCH")
+        sub.add_argument("threads", metavar="THREADS", type=int, nargs="?", default=1)
+        sub.set_defaults(function=function)
+    sub = commands.add_parser("task", help="Stage of the workflow: write the tasks of a group of datasets.")
+    sub.add_argument("group", metavar="GROUP")
+    sub.set_defaults(function=_task)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    args = make_parser().parse_args(arguments)
+    try:
+        code: int = args.function(args, Workdir(args.directory.absolute()))
+        return code
+    except UsageError as error:
+        print(f"dcorflow: {error}", file=sys.stderr)
+        return USAGE
+    except MeasurementError as error:
+        print(f"dcorflow: {error.reason}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+    except Exception:
+        traceback.print_exc()
+        print("dcorflow: internal error; please report it with the lines above", file=sys.stderr)
+        return INTERNAL

@@ -1,0 +1,1 @@
+"""Compress and repack one measurement: body, tail, history."""

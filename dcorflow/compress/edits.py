@@ -1,0 +1,102 @@
+"""Apply edits to the attributes of a prepared file, and bring them in line with its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+from dcorflow.hdf5 import text_of
+from dcorflow.metadata.resolve import Edit
+
+SOFTWARE = "setup:software version"
+
+
+def data_facts(h5: h5py.File) -> dict[str, int]:
+    """Return the attributes that the data themselves decide (as dclab's writer does).
+
+    Source of the rules: `dclab.rtdc_dataset.writer.RTDCWriter.rectify_metadata`.
+    """
+    facts: dict[str, int] = {}
+    events = h5["events"]
+    names = sorted(events)
+    if not names:
+        return facts
+    facts["experiment:event count"] = len(events[names[0]])
+    trace = events.get("trace")
+    if isinstance(trace, h5py.Group) and len(trace):
+        first = trace[sorted(trace)[0]]
+        if first.ndim == 2 and first.shape[1]:
+            facts["fluorescence:samples per event"] = int(first.shape[1])
+    for name in ("image", "mask"):
+        if name in events and isinstance(events[name], h5py.Dataset) and events[name].ndim == 3:
+            facts["imaging:roi size y"], facts["imaging:roi size x"] = map(int, events[name].shape[1:])
+            break
+    return facts
+
+
+def apply_edits(h5: h5py.File, edits: list[Edit], dclab_version: str) -> list[dict[str, Any]]:
+    """Change root attributes; return each change with old and new value and its origin.
+
+    Parameters
+    ----------
+    h5
+        A prepared file, open for writing, holding the attributes of the source.
+    edits
+        What the settings want.
+    dclab_version
+        Named in ``setup:software version``, as dclab brands what it writes.
+
+    Returns
+    -------
+    list of dict
+        ``key``, ``old`` (None where there was none), ``new``, ``kind``, ``where``.
+    """
+    done = []
+    for edit in edits:
+        old = _plain(h5.attrs.get(edit.key))
+        has_value = old is not None and old != ""
+        if (edit.mode == "fill" and has_value) or old == edit.value:
+            continue
+        _set(h5, edit.key, edit.value)
+        done.append(_change(edit.key, old, edit.value, edit.kind, edit.where))
+    for key, value in _automatic(h5, dclab_version).items():
+        old = _plain(h5.attrs.get(key))
+        if old != value:
+            _set(h5, key, value)
+            done.append(_change(key, old, value, "data" if key != SOFTWARE else "software", ""))
+    return done
+
+
+def _automatic(h5: h5py.File, dclab_version: str) -> Mapping[str, Any]:
+    values: dict[str, Any] = dict(data_facts(h5))
+    channels = sum(f"events/fl{n}_max" in h5 for n in (1, 2, 3))
+    if channels and "fluorescence:channel count" not in h5.attrs:
+        values["fluorescence:channel count"] = channels
+    brand = f"dclab {dclab_version}"
+    chain = [v.strip() for v in text_of(h5.attrs.get(SOFTWARE, "")).split("|") if v.strip()]
+    if not chain or chain[-1] != brand:
+        chain.append(brand)
+    values[SOFTWARE] = " | ".join(chain)
+    return values
+
+
+def _set(h5: h5py.File, key: str, value: Any) -> None:
+    h5.attrs[key] = np.array(value) if isinstance(value, list) else value
+
+
+def _change(key: str, old: Any, new: Any, kind: str, where: str) -> dict[str, Any]:
+    return {"key": key, "old": old, "new": new, "kind": kind, "where": where}
+
+
+def _plain(value: Any) -> Any:
+    """Return an attribute as plain data: text decoded, numbers of Python."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

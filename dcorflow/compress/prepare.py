@@ -1,0 +1,253 @@
+"""Prepare one measurement: convert, write body and tail, put it in its place, keep a record."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from dcorflow import recipes
+from dcorflow.compress.body import Body, BodySettings, write_body
+from dcorflow.compress.edits import apply_edits, data_facts
+from dcorflow.compress.tail import restore_body, write_history, write_tail
+from dcorflow.convert import convert
+from dcorflow.errors import MeasurementError, explain_os_error
+from dcorflow.files import content_digest, copy_file, replacing
+from dcorflow.hdf5 import text_of
+from dcorflow.metadata.resolve import Edit
+from dcorflow.records import Failure, Record, SourceFile, load_record, save_record, stat_files
+from dcorflow.workdir import Workdir
+
+#: Attributes that later stages show or sort by.
+_FACTS = ("experiment:run index", "experiment:date", "experiment:time", "experiment:sample")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One measurement of a batch plan."""
+
+    measurement: str
+    dataset: str
+    name: str
+    root: str
+    folder: Path
+    kind: str
+    files: list[SourceFile]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Entry:
+        """Build an entry from a plan file."""
+        files = [SourceFile(*f) for f in data["files"]]
+        return cls(**{**data, "folder": Path(data["folder"]), "files": files})
+
+    @property
+    def paths(self) -> list[Path]:
+        """Main file, then side files."""
+        return [self.folder / f.path for f in self.files]
+
+    def target(self, work: Workdir) -> Path:
+        """Where the prepared file belongs."""
+        return work.datasets / self.dataset / self.name
+
+
+def edits_of(plan: list[list[Any]]) -> list[Edit]:
+    """Return the edits of a plan file."""
+    return [Edit(*edit) for edit in plan]
+
+
+def prepare(
+    entry: Entry, settings: Mapping[str, Any], edits: list[list[Any]], work: Workdir, threads: int
+) -> Record:
+    """Make the prepared file of a measurement, or leave it where its record still holds.
+
+    Parameters
+    ----------
+    entry
+        What to prepare.
+    settings
+        The settings `prepare` of the configuration.
+    edits
+        Edits of the plan.
+    work
+        Work directory.
+    threads
+        Threads for this measurement.
+
+    Returns
+    -------
+    Record
+        As saved; with a `failure` where it could not be prepared.
+    """
+    old = load_record(work, entry.measurement)
+    key = recipes.body_key(settings)
+    if old is not None and (kept := _still_holds(old, entry, key, work)):
+        return kept
+    record = Record(entry.measurement, entry.dataset, entry.root, entry.kind, entry.files, body_key=key)
+    try:
+        make(record, entry, settings, edits, entry.target(work), threads)
+    except MeasurementError as error:
+        record.failure = Failure("compress", error.reason, error.failure)
+    except OSError as error:
+        words = explain_os_error(error)
+        reason = words or f"reading or writing failed: {' '.join(str(error).split())}"
+        record.failure = Failure("compress", reason, "environment" if words else "content")
+    except MemoryError:
+        words = "not enough memory to prepare it; give the job more and run again"
+        record.failure = Failure("compress", words, "environment")
+    save_record(work, record)
+    return record
+
+
+def _still_holds(old: Record, entry: Entry, key: str, work: Workdir) -> Record | None:
+    """Return the old record, adapted to new places and times, where nothing must be made again."""
+    if old.body_key != key or old.kind != entry.kind:
+        return None
+    if [f.size for f in old.files] != [f.size for f in entry.files]:
+        return None
+    changed = old.files != entry.files
+    if old.failure is not None:
+        return old if old.failure.failure == "content" and not changed else None
+    try:
+        touched = [f.mtime_ns for f in old.files] != [f.mtime_ns for f in entry.files]
+        if touched and content_digest(entry.paths) != old.content:
+            return None
+        moved = _bring_home(old, entry, work)
+    except OSError:
+        return None
+    if moved is None:
+        return None
+    if changed or moved:
+        old.files, old.root = entry.files, entry.root
+        save_record(work, old)
+    return old
+
+
+def _bring_home(old: Record, entry: Entry, work: Workdir) -> bool | None:
+    """Put an intact prepared file into its place.
+
+    Returns
+    -------
+    bool or None
+        Whether the record had to be adapted; None where the file is missing or altered.
+    """
+    place = work.datasets / old.dataset / old.prepared["name"]
+    target = entry.target(work)
+    if place != target and not place.exists() and target.exists():
+        place = target  # moved by a job that was killed before it could write the record
+    stat = place.stat()
+    if stat.st_size != old.prepared["size"]:
+        return None
+    if stat.st_mtime_ns != old.prepared["mtime_ns"]:
+        sha256 = old.prepared.get("sha256")
+        if not sha256 or _sha256(place) != sha256:
+            return None
+    before = (old.dataset, old.prepared["name"], old.prepared["mtime_ns"])
+    adapted = before != (entry.dataset, entry.name, stat.st_mtime_ns)
+    if place != target:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        place.rename(target)
+    old.dataset = entry.dataset
+    old.prepared |= {"name": entry.name, "mtime_ns": stat.st_mtime_ns}
+    return adapted
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def make(
+    record: Record,
+    entry: Entry,
+    settings: Mapping[str, Any],
+    edits: list[list[Any]],
+    target: Path,
+    threads: int,
+) -> None:
+    """Write the prepared file `target` and fill in the record."""
+    _refuse_changed(entry)
+    body_settings = BodySettings(settings["encoder"], settings["logs"])
+    with replacing(target) as temp:
+        if entry.kind == "tdms":
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".dcorflow-") as scratch:
+                converted = Path(scratch) / "converted.rtdc"
+                changes = convert(entry.paths[0], converted)
+                body = write_body(converted, temp, body_settings, threads)
+                body.changed[:0] = changes
+        else:
+            body = write_body(entry.paths[0], temp, body_settings, threads)
+        record.content = content_digest(entry.paths)
+        record.body = body.as_dict() | {"dclab": version("dclab")}
+        _add_tail(record, temp, edits)
+        _refuse_changed(entry)
+    stat = target.stat()
+    record.prepared = {"name": entry.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _refuse_changed(entry: Entry) -> None:
+    """Raise where the source is not what discover saw."""
+    now = stat_files(entry.folder, [f.path for f in entry.files])
+    for seen, found in zip(entry.files, now, strict=True):
+        if seen != found:
+            raise MeasurementError(
+                f"{found.path} changed while dcorflow was working (expected {seen.size} bytes, found "
+                f"{found.size}); run again when it is complete",
+                "environment",
+            )
+
+
+def _add_tail(record: Record, path: Path, edits: list[list[Any]]) -> None:
+    """Write attributes and history behind a body, and note in the record how to take them off."""
+
+    def fill(h5: h5py.File) -> None:
+        record.edits = apply_edits(h5, edits_of(edits), record.body["dclab"])
+        record.facts = {key.partition(":")[2]: text_of(h5.attrs[key]) for key in _FACTS if key in h5.attrs}
+        record.facts["events"] = data_facts(h5).get("experiment:event count", 0)
+        write_history(h5, history(record))
+
+    record.restore = write_tail(path, fill)
+    record.tail_key = recipes.tail_key(edits)
+
+
+def history(record: Record) -> dict[str, Any]:
+    """Return what the prepared file tells of its preparation: no clock, host, user or path."""
+    body = Body(**{k: record.body[k] for k in ("datasets", "dropped", "changed", "added")})
+    return {
+        "software": "dcorflow",
+        "recipe": {
+            "convert": recipes.CONVERT,
+            "compress": recipes.COMPRESS,
+            "edits": recipes.EDITS,
+            "dclab": record.body["dclab"],
+        },
+        "source": {"format": record.kind, "content": record.content},
+        "dropped": body.dropped,
+        "changed": body.changed,
+        "added": body.added,
+        "edits": [{k: e[k] for k in ("key", "old", "new", "kind")} for e in record.edits],
+    }
+
+
+def replace_tail(record: Record, edits: list[list[Any]], work: Workdir) -> Record:
+    """Apply other edits to a prepared file without touching its data.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be copied or written; it then stays as it was.
+    """
+    target = work.datasets / record.dataset / record.prepared["name"]
+    with replacing(target) as temp:
+        copy_file(target, temp)
+        restore_body(temp, record.restore)
+        _add_tail(record, temp, edits)
+    stat = target.stat()
+    record.prepared = {"name": target.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    return record

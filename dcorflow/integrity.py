@@ -1,0 +1,235 @@
+"""Check a prepared measurement: dclab's findings, and every byte of the data against the source."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+
+from dcorflow import engine, recipes
+from dcorflow.compress.body import HISTORY_LOG
+from dcorflow.compress.prepare import Entry, replace_tail
+from dcorflow.errors import MeasurementError, explain_os_error
+from dcorflow.hdf5 import members, open_source
+from dcorflow.naming import to_ascii
+from dcorflow.records import Failure, Record, load_record, save_record
+from dcorflow.seal import seal
+from dcorflow.workdir import Workdir
+
+Level = Literal["violation", "alert", "info"]
+#: Ids of findings about data that were dropped from the prepared file start like this: DCOR-Aid
+#: refuses such a source; who names them in `check.ignore` drops the feature knowingly.
+UNKNOWN_FEATURE = "feature-unknown"
+
+
+@dataclass(frozen=True)
+class Cue:
+    """One finding.
+
+    Parameters
+    ----------
+    id
+        Stable name: category, then section and key, or the words of the message.
+    level, category, section, key, message
+        As dclab gives them (`dclab.rtdc_dataset.check.ICue`).
+    file
+        ``source``, ``prepared`` or ``both``.
+    unfit
+        Whether DCOR-Aid would refuse a dataset with this file.
+    """
+
+    id: str
+    level: Level
+    category: str
+    section: str
+    key: str
+    message: str
+    file: str
+    unfit: bool = False
+
+
+def _words(text: str) -> str:
+    return re.sub(r"[^a-z0-9_]+", "-", to_ascii(text).lower()).strip("-")
+
+
+def _identify(category: str, section: str, key: str, message: str) -> str:
+    kind = _words(category)
+    if section:
+        return ":".join(filter(None, (kind, section, key)))
+    name = re.search(r"'([^']+)'", message)
+    if category == "feature unknown" and name:
+        return f"{UNKNOWN_FEATURE}:{name.group(1)}"
+    return f"{kind}:{_words(message)[:80]}"
+
+
+def read_cues(path: Path, file: str) -> list[Cue]:
+    """Return dclab's findings on a measurement (`.rtdc` or `.tdms`).
+
+    A file that makes dclab's check fail gives a violation that says so.
+    """
+    from dclab.rtdc_dataset.check import IntegrityChecker
+
+    try:
+        with IntegrityChecker(path) as checker:
+            found = [_cue(c, file) for c in checker.check()]
+            if path.suffix.lower() == ".rtdc":
+                unfit = [
+                    *checker.sanity_check(),
+                    *checker.check_features_unknown_hdf5(),
+                    *checker.check_external_links(),
+                ]
+                refused = {_cue(c, file).id.replace(":sanity-check-failed-", ":") for c in unfit}
+                found = [replace(c, unfit=True) if c.id in refused else c for c in found]
+    except OSError as error:
+        if words := explain_os_error(error):
+            raise MeasurementError(words, "environment") from error
+        found = [_stopped(error, file)]
+    except Exception as error:  # dclab raises whatever an odd file provokes
+        found = [_stopped(error, file)]
+    return list({c.id: c for c in found}.values())
+
+
+def _cue(cue: Any, file: str) -> Cue:
+    section, key = cue.cfg_section or "", cue.cfg_key or ""
+    name = _identify(cue.category, section, key, cue.msg)
+    return Cue(name, cue.level, cue.category, section, key, cue.msg, file)
+
+
+def _stopped(error: Exception, file: str) -> Cue:
+    message = f"dclab's integrity check cannot handle this file ({type(error).__name__}: {error})"
+    return Cue("check:failed", "violation", "check", "", "", message, file, unfit=file == "prepared")
+
+
+def join_cues(source: Iterable[Cue], prepared: Iterable[Cue]) -> list[Cue]:
+    """Return the findings on both files, one of each id, sorted; what only one has stays."""
+    joined = {c.id: c for c in prepared}
+    for cue in source:
+        twin = joined.get(cue.id)
+        joined[cue.id] = replace(twin, file="both", unfit=twin.unfit or cue.unfit) if twin else cue
+    order = {"violation": 0, "alert": 1, "info": 2}
+    return sorted(joined.values(), key=lambda c: (order[c.level], c.id))
+
+
+def verify_data(path: Path, digests: dict[str, dict[str, Any]], threads: int = 1) -> None:
+    """Decode every chunk of a prepared file from disk and compare it with the source's digests.
+
+    Parameters
+    ----------
+    path
+        The prepared file.
+    digests
+        ``digest`` of the source's content, by path of the dataset.
+    threads
+        Threads that decode.
+
+    Raises
+    ------
+    MeasurementError
+        Where a dataset is missing, too much, corrupt, or differs from the source.
+    """
+    again = "written data differ from the source (bad disk or memory?); run again"
+    with open_source(path) as h5:
+        found = {e.path for e in members(h5) if e.kind == "dataset"}
+        for name in sorted(set(digests) - found):
+            raise MeasurementError(f"'{name}' is missing in the prepared file; {again}", "environment")
+        for name in sorted(found):
+            try:
+                digest = engine.digest_dataset(h5[name], threads=threads)
+            except engine.CorruptChunk as error:
+                raise MeasurementError(f"in the prepared file: {error}; {again}", "environment") from error
+            known = digests.get(name)
+            if known is None:
+                if name != f"logs/{HISTORY_LOG}" and not name.startswith("basins/"):
+                    raise MeasurementError(f"'{name}' was not in the source; {again}", "environment")
+            elif known["digest"] != digest:
+                raise MeasurementError(
+                    f"'{name}': expected {known['digest']}, found {digest}; {again}", "environment"
+                )
+        _refuse_uncompressed(h5)
+
+
+def _refuse_uncompressed(h5: h5py.File) -> None:
+    """Raise where a dataset is not compressed as dcoraid wants it: it would do it all again."""
+    from dclab.rtdc_dataset.copier import is_properly_compressed
+
+    loose = [e.path for e in members(h5) if e.kind == "dataset" and not is_properly_compressed(h5[e.path])]
+    if loose:
+        raise MeasurementError(f"not compressed as DCOR wants it: {', '.join(loose[:5])}; please report this")
+
+
+def check(entry: Entry, work: Workdir, threads: int) -> Record | None:
+    """Check a prepared measurement and keep findings and checksums in its record.
+
+    Returns
+    -------
+    Record or None
+        The record; None where there is none to check.
+    """
+    record = load_record(work, entry.measurement)
+    if record is None or record.failure is not None:
+        return record
+    key = recipes.check_key(record.body_key, record.content)
+    if record.check_key == key and "sha256" in record.prepared:
+        return record
+    target = entry.target(work)
+    try:
+        verify_data(target, record.body["datasets"], threads)
+        source = read_cues(entry.paths[0], "source")
+        record.check = {"source": [asdict(c) for c in source]}
+        _finish(record, target)
+        record.check_key = key
+    except (MeasurementError, OSError) as error:
+        _fail(record, error)
+    save_record(work, record)
+    return record
+
+
+def _finish(record: Record, target: Path) -> None:
+    """Add what depends on the final bytes: findings on the prepared file, and its checksums."""
+    record.prepared |= seal(target)
+    record.check["prepared"] = [asdict(c) for c in read_cues(target, "prepared")]
+
+
+def _fail(record: Record, error: MeasurementError | OSError) -> None:
+    if isinstance(error, MeasurementError):
+        record.failure = Failure("check", error.reason, error.failure)
+    else:
+        words = explain_os_error(error) or f"reading failed: {' '.join(str(error).split())}"
+        record.failure = Failure("check", words, "environment")
+
+
+def merge_metadata(entry: Entry, edits: list[list[Any]], work: Workdir) -> Record | None:
+    """Give a checked measurement the tail its edits ask for, and repeat the check of its metadata."""
+    record = load_record(work, entry.measurement)
+    if record is None or record.failure is not None:
+        return record
+    if record.tail_key == recipes.tail_key(edits) and "sha256" in record.prepared:
+        return record
+    try:
+        if record.tail_key != recipes.tail_key(edits):
+            replace_tail(record, edits, work)
+        _finish(record, entry.target(work))
+    except (MeasurementError, OSError) as error:
+        _fail(record, error)
+    save_record(work, record)
+    return record
+
+
+def cues_of(record: Record) -> list[Cue]:
+    """Return the joined findings of a record."""
+    return join_cues(
+        [Cue(**c) for c in record.check.get("source", [])],
+        [Cue(**c) for c in record.check.get("prepared", [])],
+    )
+
+
+def is_ignored(cue: Cue, patterns: Iterable[str]) -> bool:
+    """Return whether a finding does not count; what DCOR-Aid refuses in the prepared file always does."""
+    if cue.unfit and cue.file != "source":
+        return False
+    return any(fnmatch.fnmatchcase(cue.id, pattern) for pattern in patterns)

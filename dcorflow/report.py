@@ -1,0 +1,259 @@
+"""The report: summary.tsv, junit.xml, the last lines of a run, and its verdict."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from dcorflow.files import escape, read_json, to_tsv, write_if_changed
+from dcorflow.source.inventory import Item, load_inventory
+from dcorflow.task import settle
+from dcorflow.workdir import Workdir
+
+COLUMNS = (
+    "measurement", "dataset", "source", "status", "reason", "events", "source_bytes", "prepared_bytes",
+    "violations", "alerts", "sha256", "dataset_status", "dataset_id",
+)  # fmt: skip
+STATUSES = ("ready", "excluded", "failed", "in progress", "gone")
+#: Reasons shown at the end of a run; all of them stand in the summary.
+_SHOWN = 12
+#: What discover's states are called for measurements that no group has settled.
+_UNSETTLED = {
+    "gone": "gone",
+    "problem": "failed",
+    "duplicate": "excluded",
+    "left out": "excluded",
+    "left alone": "excluded",
+}
+#: Characters that XML 1.0 cannot hold, written or escaped.
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass
+class Summary:
+    """All measurements and datasets with what became of them."""
+
+    measurements: list[dict[str, Any]] = field(default_factory=list)
+    datasets: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def counts(self) -> Counter[str]:
+        """Return how many measurements have each status."""
+        return Counter(m["status"] for m in self.measurements)
+
+
+def gather(work: Workdir) -> Summary:
+    """Collect what the task jobs decided; what no job has settled since is judged afresh.
+
+    Opens one file per group of datasets, and records only of groups that are not settled.
+    """
+    items = load_inventory(work.inventory)
+    try:
+        plan = read_json(work.state / "plan.json")
+    except (OSError, ValueError):
+        plan = {"groups": {}, "warnings": []}
+    summary = Summary(warnings=plan["warnings"])
+    rows: dict[str, dict[str, Any]] = {}
+    for group in plan["groups"]:
+        decisions = _decisions(work, group)
+        summary.datasets += decisions["datasets"]
+        rows |= {row["measurement"]: row for row in decisions["measurements"]}
+    datasets = {d["dataset"]: d for d in summary.datasets}
+    for item in items:
+        row = rows.get(item.measurement) or _unsettled_row(item)
+        dataset = datasets.get(row["dataset"], {})
+        row["dataset_status"] = dataset.get("status", "")
+        row["dataset_id"] = dataset.get("dataset_id", "")
+        summary.measurements.append(row)
+    return summary
+
+
+def _decisions(work: Workdir, group: str) -> dict[str, Any]:
+    """Return the stored decisions about a group, made anew where something is newer than they."""
+    settled, plan, stamp = work.settled(group), work.group(group), work.stamp("task", group)
+    try:
+        done = stamp.stat().st_mtime_ns
+        if done >= plan.stat().st_mtime_ns and not _newer_stamp(work, group, done):
+            stored: dict[str, Any] = read_json(settled)
+            return stored
+    except (OSError, ValueError):
+        pass
+    return settle(work, group, write=False)
+
+
+def _newer_stamp(work: Workdir, group: str, done: int) -> bool:
+    """Return whether a batch of the group was worked on after its tasks were written."""
+    batches = read_json(work.state / "plan.json")["groups"][group]
+    for batch in batches:
+        try:
+            if work.stamp("merge_metadata", batch).stat().st_mtime_ns > done:
+                return True
+        except OSError:
+            return True
+    return False
+
+
+def _unsettled_row(item: Item) -> dict[str, Any]:
+    reason = item.reason or "not prepared yet: the run was interrupted"
+    return {
+        "measurement": item.measurement,
+        "dataset": item.dataset,
+        "source": item.source,
+        "status": _UNSETTLED.get(item.state, "in progress"),
+        "reason": reason,
+        "events": "",
+        "source_bytes": item.size,
+        "prepared_bytes": "",
+        "violations": 0,
+        "alerts": 0,
+        "sha256": "",
+        "note": item.note,
+        "root": item.root,
+    }
+
+
+def summary_table(summary: Summary) -> str:
+    """Return summary.tsv: one row per measurement, sorted by source."""
+    ordered = sorted(summary.measurements, key=lambda m: (m["root"], m["source"], m["measurement"]))
+    return to_tsv(COLUMNS, ([_cell(m, c) for c in COLUMNS] for m in ordered))
+
+
+def _cell(row: dict[str, Any], column: str) -> str:
+    if column == "reason" and row["note"]:
+        return f"{row['reason']}; {row['note']}".removeprefix("; ")
+    return str(row[column])
+
+
+def junit(summary: Summary) -> str:
+    """Return the summary as JUnit XML: ready passes, failed fails, the rest is skipped."""
+    suites = ElementTree.Element("testsuites", name="dcorflow")
+    by_dataset: dict[str, list[dict[str, Any]]] = {}
+    for row in summary.measurements:
+        by_dataset.setdefault(row["dataset"] or "no dataset", []).append(row)
+    for dataset, rows in sorted(by_dataset.items()):
+        count = Counter(r["status"] for r in rows)
+        skipped = len(rows) - count["ready"] - count["failed"]
+        suite = ElementTree.SubElement(
+            suites, "testsuite", name=_xml(dataset), tests=str(len(rows)),
+            failures=str(count["failed"]), skipped=str(skipped), errors="0",
+        )  # fmt: skip
+        for row in sorted(rows, key=lambda r: (r["source"], r["measurement"])):
+            case = ElementTree.SubElement(
+                suite, "testcase", name=_xml(row["source"]), classname=_xml(dataset)
+            )
+            if row["status"] == "failed":
+                ElementTree.SubElement(case, "failure", message=_xml(row["reason"]))
+            elif row["status"] != "ready":
+                words = f"{row['status']}: {row['reason']}"
+                ElementTree.SubElement(case, "skipped", message=_xml(words))
+    ElementTree.indent(suites)
+    return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _xml(text: str) -> str:
+    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", escape(text))
+
+
+def last_lines(summary: Summary, work: Workdir) -> list[str]:
+    """Return what a person wants to know at the end of a run, and what to do next."""
+    counts = summary.counts()
+    total = len(summary.measurements)
+    if not total:
+        return ["dcorflow: nothing was found yet"]
+    words = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
+    lines = ["", f"{total} measurements: {words}"]
+    lines += [f"  {s:12} {_where(r)}: {r['reason']}" for s, r in _worth_showing(summary)]
+    hidden = sum(counts[s] for s in STATUSES[1:]) - _SHOWN
+    if hidden > 0:
+        lines.append(f"  ... and {hidden} more in {_relative(work.summary)}")
+    state = Counter(d["status"] for d in summary.datasets)
+    lines.append(
+        f"{len(summary.datasets)} datasets: {', '.join(f'{n} {s}' for s, n in sorted(state.items()))}"
+    )
+    for dataset in [d for d in summary.datasets if d["status"] == "blocked"][:_SHOWN]:
+        lines.append(f"  blocked      {escape(dataset['source'])}: {dataset['reason']}")
+    lines += [f"  warning      {escape(w)}" for w in [*summary.warnings, *_title_warnings(summary)][:_SHOWN]]
+    sizes = [(m["source_bytes"], m["prepared_bytes"]) for m in summary.measurements if m["prepared_bytes"]]
+    if sizes:
+        before, after = (sum(int(s[n]) for s in sizes) for n in (0, 1))
+        lines.append(f"size: {_bytes(before)} -> {_bytes(after)}")
+    lines.append(f"results: {work.results} (summary.tsv says it all)")
+    return lines + _advice(summary, counts)
+
+
+def _worth_showing(summary: Summary) -> list[tuple[str, dict[str, Any]]]:
+    order = {"failed": 0, "excluded": 1, "in progress": 2, "gone": 3}
+    rows = [m for m in summary.measurements if m["status"] in order]
+    rows.sort(key=lambda m: (order[m["status"]], m["source"]))
+    return [(m["status"], m) for m in rows[:_SHOWN]]
+
+
+def _title_warnings(summary: Summary) -> list[str]:
+    """Return the titles that several datasets have: on DCOR nobody can tell them apart."""
+    titles = Counter(d["title"] for d in summary.datasets)
+    return [f"{n} datasets have the title '{title}'" for title, n in sorted(titles.items()) if n > 1]
+
+
+def _where(row: dict[str, Any]) -> str:
+    return escape(row["source"])
+
+
+def _relative(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.4g} TB"
+
+
+def _advice(summary: Summary, counts: Counter[str]) -> list[str]:
+    advice = []
+    if counts["failed"]:
+        advice.append(
+            "repair or replace what failed, or leave it out with 'use: no' in a dcorflow.yaml; run again"
+        )
+    if counts["in progress"]:
+        advice.append("run again later: some measurements are not finished")
+    if any(d["status"] == "ready" for d in summary.datasets):
+        advice.append(f"ready datasets: open their results/datasets/<dataset>/{_task_name()} in DCOR-Aid")
+    return [f"next: {a}" for a in advice]
+
+
+def _task_name() -> str:
+    from dcorflow.task import TASK_NAME
+
+    return TASK_NAME
+
+
+def exit_code(summary: Summary, strict: bool) -> int:
+    """Return 0 where all was dealt with: see the contract in the documentation of exit codes.
+
+    1 where a measurement is left over because of its environment (disk full, no permission), or,
+    with `strict`, where one failed or was excluded by a policy, or a dataset is blocked.
+    """
+    if not strict:
+        return 0
+    bad = any(m["status"] == "failed" or _excluded_by_policy(m) for m in summary.measurements)
+    return int(bad or any(d["status"] == "blocked" for d in summary.datasets))
+
+
+def _excluded_by_policy(row: dict[str, Any]) -> bool:
+    on_purpose = row["reason"].startswith(("use: no", "same content as", "its folder was uploaded before"))
+    return bool(row["status"] == "excluded" and not on_purpose)
+
+
+def write_report(work: Workdir) -> Summary:
+    """Write summary.tsv and junit.xml where they changed."""
+    summary = gather(work)
+    write_if_changed(work.summary, summary_table(summary))
+    write_if_changed(work.junit, junit(summary))
+    return summary

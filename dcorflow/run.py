@@ -1,0 +1,85 @@
+"""What happens at the start and the end of a workflow run; called by the Snakefile only."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from dcorflow.config import Config, resolve_config
+from dcorflow.errors import UsageError
+from dcorflow.files import to_json, write_if_changed
+from dcorflow.report import exit_code, last_lines, write_report
+from dcorflow.workdir import Workdir
+
+#: Lines of Snakemake's log that tell a user nothing and that no option silences.
+_NOISE = (
+    "Select jobs to",
+    "Execute ",
+    "DAG of jobs will",
+    "Updating checkpoint",
+    "Using shell",
+    "Building DAG",
+    "Assuming unrestricted",
+    "Conda environments: ignored",
+    "Complete log",
+    "Elapsed time",
+)
+#: Holds the lock of a running head for as long as the process lives.
+_lock: list[IO[str]] = []
+
+
+def settings_or_exit(config: Mapping[str, Any]) -> Config:
+    """Return the validated settings; end the run with one clear message where they are wrong."""
+    try:
+        return resolve_config(config, Path.cwd(), "the configuration")
+    except UsageError as error:
+        sys.exit(f"dcorflow: {error}")
+
+
+def quiet(workflow: Any) -> None:
+    """Drop Snakemake's chatter from the log of a plain run; errors and messages stay."""
+    from snakemake.logging import logger
+
+    if workflow.exec_mode == workflow.exec_mode.DEFAULT:
+        logger.addFilter(_worth_reading)
+
+
+def _worth_reading(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_NOISE)
+
+
+def start_run(settings: Config) -> None:
+    """Take the lock of the work directory and store the settings for the jobs."""
+    work = Workdir(Path.cwd())
+    work.state.mkdir(parents=True, exist_ok=True)
+    stream = (work.state / "head.lock").open("a+")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"dcorflow: another run is at work in {work.root}; wait for it, or use another directory")
+    except OSError:
+        pass  # no locks on this file system; two runs do each other no harm, they only waste time
+    _lock.append(stream)
+    write_if_changed(work.config, to_json(settings))
+
+
+def end_run(succeeded: bool) -> None:
+    """Write the report, print the last lines, and end with the verdict as exit code."""
+    work = Workdir(Path.cwd())
+    try:
+        summary = write_report(work)
+    except (UsageError, OSError) as error:
+        print(f"dcorflow: no report could be written: {error}", file=sys.stderr)
+        sys.exit(1)
+    print("\n".join(last_lines(summary, work)), flush=True)
+    from dcorflow.files import read_json
+
+    strict = read_json(work.config)["check"]["strict"]
+    code = exit_code(summary, strict)
+    if not succeeded:
+        print("dcorflow: a job failed; its log below logs/ says why. Run again to go on.", file=sys.stderr)
+    sys.exit(0 if succeeded and not code else 1)

@@ -1,0 +1,339 @@
+"""Settle the datasets: which measurements are in, what keeps one back, and the task for DCOR-Aid."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from dcorflow.files import copy_file, read_json, replacing, to_json, write_if_changed, write_text
+from dcorflow.integrity import UNKNOWN_FEATURE, Cue, cues_of, is_ignored
+from dcorflow.metadata.resolve import missing_fields
+from dcorflow.naming import natural_key
+from dcorflow.records import Record, load_record
+from dcorflow.workdir import Workdir
+
+TASK_NAME = "upload_job.dcoraid-task"
+
+
+@dataclass
+class Verdict:
+    """What became of one measurement.
+
+    Parameters
+    ----------
+    status
+        ``ready``, ``excluded``, ``failed``, ``in progress`` or ``gone``.
+    reason
+        Why, empty for `ready`.
+    complete
+        Whether the dataset is complete without it.
+    blocks
+        Whether it keeps the whole dataset back.
+    violations, alerts
+        Findings that count.
+    """
+
+    status: str
+    reason: str = ""
+    complete: bool = True
+    blocks: bool = False
+    violations: int = 0
+    alerts: int = 0
+
+
+def judge(member: dict[str, Any], record: Record | None, policy: dict[str, Any]) -> Verdict:
+    """Decide about one measurement.
+
+    Parameters
+    ----------
+    member
+        Its entry in the group plan.
+    record
+        Its record, where it has been prepared.
+    policy
+        The settings `check` of the configuration.
+    """
+    state, reason = member["state"], member["reason"]
+    if state == "gone":
+        return Verdict("gone", reason)
+    if state == "in progress":
+        return Verdict("in progress", reason, complete=False)
+    if state in ("left out", "left alone"):
+        return Verdict("excluded", reason)
+    if state == "duplicate":
+        return Verdict("excluded", reason, complete=member["twin_inside"])
+    unreadable = policy["on_unreadable"] == "block"
+    if state == "problem":
+        return Verdict("failed", reason, complete=False, blocks=unreadable)
+    if record is not None and record.failure is not None:
+        return Verdict("failed", record.failure.reason, complete=False, blocks=unreadable)
+    if record is None or not record.check_key or "sha256" not in record.prepared:
+        return Verdict("in progress", "not prepared yet: the run was interrupted", complete=False)
+    return _judge_cues(cues_of(record), member, policy)
+
+
+def _judge_cues(cues: list[Cue], member: dict[str, Any], policy: dict[str, Any]) -> Verdict:
+    patterns = [*policy["ignore"], *member["ignore"]]
+    counted = [c for c in cues if c.level != "info" and not is_ignored(c, patterns)]
+    violations = [c for c in counted if c.level == "violation"]
+    verdict = Verdict("ready", violations=len(violations), alerts=len(counted) - len(violations))
+    unfit = [c for c in counted if c.unfit and (c.file != "source" or c.id.startswith(UNKNOWN_FEATURE))]
+    if unfit:
+        verdict.reason = f"DCOR-Aid would refuse it: {_list(unfit)}"
+        if all(c.id.startswith(UNKNOWN_FEATURE) for c in unfit):
+            verdict.reason += f"; to publish without, add '{unfit[0].id}' to check.ignore"
+        rule = policy["on_unfit"]
+    elif violations and policy["on_violation"] != "accept":
+        verdict.reason = f"violations: {_list(violations)}"
+        rule = policy["on_violation"]
+    else:
+        return verdict
+    verdict.status, verdict.complete, verdict.blocks = "excluded", False, rule == "block"
+    return verdict
+
+
+def _list(cues: list[Cue]) -> str:
+    shown = "; ".join(c.message.removeprefix("Sanity check failed: ") for c in cues[:3])
+    return shown + (f"; and {len(cues) - 3} more" if len(cues) > 3 else "")
+
+
+def settle(work: Workdir, group: str, write: bool = True) -> dict[str, Any]:
+    """Decide about all datasets of a group, write their tasks, and return the decisions.
+
+    Parameters
+    ----------
+    work
+        Work directory.
+    group
+        Group of datasets.
+    write
+        Write tasks, companions and the decisions; False only decides.
+
+    Returns
+    -------
+    dict
+        ``measurements``: one row each; ``datasets``: one row each; see `_row`.
+    """
+    plan = read_json(work.group(group))
+    rows: list[dict[str, Any]] = []
+    datasets = []
+    for dataset in plan["datasets"]:
+        _find_twins(dataset["members"])
+        judged = []
+        for member in dataset["members"]:
+            record = load_record(work, member["measurement"])
+            judged.append((member, record, judge(member, record, plan["check"])))
+        rows += [_row(dataset["dataset"], *j) for j in judged]
+        datasets.append(_settle_dataset(work, dataset, judged, write))
+    decisions = {"group": group, "measurements": rows, "datasets": datasets}
+    if write:
+        _remove_stale(work, group, datasets)
+        write_if_changed(work.settled(group), to_json(decisions))
+    return decisions
+
+
+def _remove_stale(work: Workdir, group: str, datasets: list[dict[str, Any]]) -> None:
+    """Remove companions that were copied once and are no longer wanted."""
+    try:
+        before = read_json(work.settled(group))["datasets"]
+    except (OSError, ValueError, KeyError):
+        return
+    now = {(d["dataset"], name) for d in datasets for name in d["files"]}
+    for dataset in before:
+        for name in dataset["files"]:
+            if (dataset["dataset"], name) not in now:
+                (work.datasets / dataset["dataset"] / name).unlink(missing_ok=True)
+
+
+def _find_twins(members: list[dict[str, Any]]) -> None:
+    """Note for each duplicate whether what it equals is in the same dataset."""
+    sources = {m["source"] for m in members}
+    for member in members:
+        twin = member["reason"].removeprefix("same content as ").partition(";")[0]
+        member["twin_inside"] = twin in sources
+
+
+def _row(dataset: str, member: dict[str, Any], record: Record | None, verdict: Verdict) -> dict[str, Any]:
+    prepared = record.prepared if record and not record.failure else {}
+    return {
+        "measurement": member["measurement"],
+        "dataset": dataset,
+        "source": member["source"],
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "events": record.facts.get("events", "") if record else "",
+        "source_bytes": member["bytes"],
+        "prepared_bytes": prepared.get("size", ""),
+        "violations": verdict.violations,
+        "alerts": verdict.alerts,
+        "sha256": prepared.get("sha256", ""),
+        "note": member["note"],
+        "root": member["root"],
+    }
+
+
+Judged = list[tuple[dict[str, Any], Record | None, Verdict]]
+
+
+def _settle_dataset(work: Workdir, dataset: dict[str, Any], judged: Judged, write: bool) -> dict[str, Any]:
+    """Return the decision about one dataset; write or remove its task."""
+    folder = work.datasets / dataset["dataset"]
+    ready = [(m, r) for m, r, v in judged if v.status == "ready" and r is not None]
+    status, reasons = _dataset_status(dataset, judged, bool(ready))
+    files: dict[str, list[int]] = {}
+    if write and status in ("ready", "incomplete") and ready:
+        names = [_copy_companion(folder, companion) for companion in dataset["companions"]]
+        task = make_task(folder, dataset, ready, names)
+        write_if_changed(folder / TASK_NAME, task)
+        files = {name: _stat(folder / name) for name in (TASK_NAME, *names)}
+    elif write:
+        (folder / TASK_NAME).unlink(missing_ok=True)
+    return {
+        "dataset": dataset["dataset"],
+        "source": dataset["source"],
+        "title": dataset["fields"].get("title", ""),
+        "status": status,
+        "reason": "; ".join(reasons),
+        "dataset_id": dataset["dataset_id"],
+        "task_id": dataset["task_id"],
+        "ready": len(ready),
+        "renamed": [[m["source"], m["name"]] for m, _ in ready if Path(m["source"]).name != m["name"]],
+        "companions_left": dataset["companions_left"],
+        "files": files,
+    }
+
+
+def _dataset_status(dataset: dict[str, Any], judged: Judged, any_ready: bool) -> tuple[str, list[str]]:
+    verdicts = [v for _, _, v in judged]
+    if all(m["state"] == "left alone" for m, _, _ in judged):
+        return "draft", [judged[0][2].reason]
+    missing = missing_fields(dataset["fields"])
+    if missing:
+        where = ", ".join(f"datasets.defaults.{name}" for name in missing)
+        return "blocked", [f"nobody said {where}; write it into the configuration or a dcorflow.yaml"]
+    blocking = [(m, v) for m, _, v in judged if v.blocks]
+    if blocking:
+        return "blocked", [f"{m['source']}: {v.reason}" for m, v in blocking[:3]]
+    lacking = [f"{m['source']}: {v.status}" for m, _, v in judged if not v.complete]
+    if lacking:
+        return "incomplete", lacking[:5] + ([f"and {len(lacking) - 5} more"] if len(lacking) > 5 else [])
+    if not any_ready:
+        words = (
+            "all its sources vanished" if all(v.status == "gone" for v in verdicts) else "nothing to publish"
+        )
+        return "incomplete", [words]
+    return "ready", []
+
+
+def make_task(
+    folder: Path, dataset: dict[str, Any], ready: list[tuple[dict[str, Any], Record]], companions: list[str]
+) -> str:
+    """Return the text of a `.dcoraid-task` file, as DCOR-Aid writes it.
+
+    The format is that of `dcoraid.upload.task.create_task`, with the dataset's collections as CKAN
+    groups. Resources stand in the order of their run index, a basin before what refers to it.
+    """
+    fields = dict(dataset["fields"])
+    dataset_dict: dict[str, Any] = {
+        "title": fields["title"],
+        "authors": ", ".join(fields["authors"]),
+        "license_id": fields["license_id"],
+        "owner_org": fields["owner_org"],
+        "private": fields["private"],
+    }
+    dataset_dict |= {k: fields[k] for k in ("notes", "doi", "references") if k in fields}
+    if fields.get("collections"):
+        dataset_dict["groups"] = [{"name": name} for name in fields["collections"]]
+    if fields.get("tags"):
+        dataset_dict["tags"] = [{"name": name} for name in fields["tags"]]
+    ordered = _basins_first(folder, sorted(ready, key=_run_order))
+    names = [m["name"] for m, _ in ordered]
+    job: dict[str, Any] = {
+        "task_id": dataset["task_id"],
+        "resource_paths": [str(folder / name) for name in (*names, *companions)],
+        "resource_names": [*names, *companions],
+        "resource_supplements": [m["supplements"] for m, _ in ordered] + [{} for _ in companions],
+    }
+    if dataset["dataset_id"]:
+        job["dataset_id"] = dataset["dataset_id"]
+    task = {"dataset_dict": dataset_dict, "upload_job": job}
+    return json.dumps(task, ensure_ascii=False, indent=2, sort_keys=True)
+
+
+def _run_order(pair: tuple[dict[str, Any], Record]) -> Any:
+    member, record = pair
+    facts = record.facts
+    try:
+        index = int(float(facts.get("run index", 0)))
+    except ValueError:
+        index = 0
+    return (facts.get("date", ""), index, facts.get("time", ""), natural_key(member["name"]))
+
+
+def _basins_first(
+    folder: Path, ordered: list[tuple[dict[str, Any], Record]]
+) -> list[tuple[dict[str, Any], Record]]:
+    """Move each measurement behind those of the same dataset that it refers to."""
+    by_name = {m["name"].lower(): (m, r) for m, r in ordered}
+    by_source = {Path(m["source"]).name.lower(): m["name"].lower() for m, _ in ordered}
+    done: dict[str, tuple[dict[str, Any], Record]] = {}
+
+    def place(name: str, above: frozenset[str]) -> None:
+        if name in done or name in above or name not in by_name:
+            return
+        member, record = by_name[name]
+        if any(d.startswith("basins/") for d in record.body["datasets"]):
+            for other in basin_names(folder / member["name"]):
+                place(by_source.get(other.lower(), other.lower()), above | {name})
+        done[name] = by_name[name]
+
+    for member, _ in ordered:
+        place(member["name"].lower(), frozenset())
+    return list(done.values())
+
+
+def basin_names(path: Path) -> list[str]:
+    """Return the file names of the basins of type `file` that a prepared file refers to."""
+    names = []
+    with h5py.File(path, "r", locking=False) as h5:
+        for key in sorted(h5.get("basins", {})):
+            try:
+                definition = json.loads(b" ".join(h5["basins"][key][:]))
+                if definition.get("type") == "file":
+                    names += [str(p).replace("\\", "/").rpartition("/")[2] for p in definition["paths"]]
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+    return list(dict.fromkeys(names))
+
+
+def _copy_companion(folder: Path, companion: dict[str, Any]) -> str:
+    """Copy a companion beside the prepared files unless it is there already; return its name."""
+    source, target = Path(companion["source"]), folder / companion["name"]
+    try:
+        there = target.stat()
+        same = (there.st_size, there.st_mtime_ns) == (companion["size"], companion["mtime_ns"])
+    except OSError:
+        same = False
+    if not same:
+        with replacing(target) as temp:
+            copy_file(source, temp)
+            os.utime(temp, ns=(companion["mtime_ns"], companion["mtime_ns"]))
+    return target.name
+
+
+def _stat(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def run_group(work: Workdir, group: str) -> tuple[int, int]:
+    """Settle a group and write its stamp; return how many datasets there are and how many are ready."""
+    decisions = settle(work, group)
+    write_text(work.stamp("task", group), to_json([d["status"] for d in decisions["datasets"]]))
+    datasets = decisions["datasets"]
+    return len(datasets), sum(d["status"] == "ready" for d in datasets)
