@@ -1,0 +1,15 @@
+checkpoint discover:
+    output:
+        f"{STATE}/discover.done",
+    log:
+        "logs/discover/discover.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        command=DCORFLOW,
+        now=now,
+    message:
+        "Look for new and changed measurements"
+    shell:
+        "{params.command} discover {output:q} 2> {log:q}"

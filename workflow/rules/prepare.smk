@@ -1,0 +1,66 @@
+rule compress:
+    input:
+        f"{STATE}/batches/{{batch}}.json",
+    output:
+        f"{STATE}/compress/{{batch}}.done",
+    log:
+        "logs/compress/{batch}.log",
+    benchmark:
+        "logs/compress/{batch}.benchmark.tsv"
+    group:
+        "prepare"
+    conda:
+        "../../environment.yml"
+    threads: batch_threads
+    resources:
+        mem_mb=batch_memory,
+    params:
+        command=DCORFLOW,
+    message:
+        "Compress and repack {wildcards.batch}"
+    shell:
+        "{params.command} batch compress {wildcards.batch} {threads} 2> {log:q}"
+
+
+rule check:
+    input:
+        f"{STATE}/compress/{{batch}}.done",
+    output:
+        f"{STATE}/check/{{batch}}.done",
+    log:
+        "logs/check/{batch}.log",
+    benchmark:
+        "logs/check/{batch}.benchmark.tsv"
+    group:
+        "prepare"
+    conda:
+        "../../environment.yml"
+    threads: batch_threads
+    resources:
+        mem_mb=batch_memory,
+    params:
+        command=DCORFLOW,
+    message:
+        "Check {wildcards.batch} against its sources"
+    shell:
+        "{params.command} batch check {wildcards.batch} {threads} 2> {log:q}"
+
+
+rule merge_metadata:
+    input:
+        f"{STATE}/check/{{batch}}.done",
+        f"{STATE}/edits/{{batch}}.json",
+    output:
+        f"{STATE}/merge_metadata/{{batch}}.done",
+    log:
+        "logs/merge_metadata/{batch}.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=batch_memory,
+    params:
+        command=DCORFLOW,
+    message:
+        "Merge metadata of {wildcards.batch}"
+    shell:
+        "{params.command} batch merge_metadata {wildcards.batch} 2> {log:q}"

@@ -1,0 +1,17 @@
+rule task:
+    input:
+        f"{STATE}/groups/{{group}}.json",
+        merged_batches,
+    output:
+        f"{STATE}/task/{{group}}.done",
+    log:
+        "logs/task/{group}.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        command=DCORFLOW,
+    message:
+        "Write tasks of {wildcards.group}"
+    shell:
+        "{params.command} task {wildcards.group} 2> {log:q}"
