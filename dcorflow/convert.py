@@ -97,10 +97,19 @@ def _export(dataset: Any, path_out: Path) -> tuple[list[dict[str, str]], np.ndar
         raise MeasurementError("no events: the recording holds zero events")
     features = [f for f in dataset.features_innate if f != "contour"]
     dataset.export.hdf5(path=path_out, features=features, filtered=True, override=True)
+    with h5py.File(path_out, "r", locking=False) as h5:
+        exported = len(h5["events"][sorted(h5["events"])[0]])
     changes = [{"what": "events", "how": "converted from .tdms by dclab"}]
     if "contour" in dataset.features_innate:
         changes.append(
             {"what": "events/mask", "how": "computed by dclab from the contours, which it replaces"}
+        )
+    if exported < kept.sum():
+        changes.append(
+            {
+                "what": "events",
+                "how": f"only {exported} of {kept.sum()} events: images, contours or traces are truncated",
+            }
         )
     if not kept.all():
         left = ", ".join(str(n) for n in np.flatnonzero(~kept)[:5])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 from typing import Literal
 
-FailureClass = Literal["content", "environment"]
+#: ``content``: the file itself, tried again only when source or recipe changes; ``unfit``: likewise,
+#: DCOR-Aid would refuse it; ``environment``: disk, network, permission; tried again at every run.
+FailureClass = Literal["content", "unfit", "environment"]
 
 # What the operating system says when the machine, not the measurement, is at fault.
 _OS_WORDS = {
@@ -35,8 +37,7 @@ class MeasurementError(Exception):
     reason
         One sentence for the person who measured: what was expected, found, and what to do.
     failure
-        ``content``: tried again only when the source or the recipe changes;
-        ``environment``: tried again at every run.
+        Class of the failure.
     """
 
     def __init__(self, reason: str, failure: FailureClass = "content") -> None:

@@ -28,11 +28,12 @@ LinkKind = Literal["group", "dataset", "broken", "outside", "cycle", "datatype"]
 
 @dataclass(frozen=True)
 class Entry:
-    """One member of an HDF5 group: its full path without leading slash, and what it is."""
+    """One member of an HDF5 group: path without leading slash, what it is, bytes when decoded."""
 
     path: str
     kind: LinkKind
     soft: bool = False
+    size: int = 0
 
 
 def open_source(path: Path) -> h5py.File:
@@ -93,44 +94,47 @@ def is_open_for_writing(path: Path) -> bool:
     return bool(head[_FLAGS_OFFSET] & _FLAGS_WRITING)
 
 
-def members(group: h5py.Group, ancestors: frozenset[int] = frozenset()) -> Iterator[Entry]:
+def members(group: h5py.Group) -> Iterator[Entry]:
     """Yield every object below `group`, depth first, sorted by name; groups before their members.
 
-    `ancestors` holds the addresses of the groups above, so that hard links in a circle end.
-    Nothing outside the file is followed.
+    Hard links in a circle end, and nothing outside of the file is followed.
     """
-    ancestors |= {_address(group)}
-    for name in sorted(group):
-        path = f"{group.name}/{name}".lstrip("/")
-        link = group.get(name, getlink=True)
-        if isinstance(link, h5py.ExternalLink):
-            yield Entry(path, "outside")
+    yield from _below(group.id, "", frozenset())
+
+
+def _below(group: h5py.h5g.GroupID, path: str, ancestors: frozenset[int]) -> Iterator[Entry]:
+    ancestors |= {h5py.h5o.get_info(group).addr}
+    for raw in sorted(group):
+        name = path + raw.decode("utf-8", "surrogateescape")
+        link = group.links.get_info(raw).type
+        soft = link == h5py.h5l.TYPE_SOFT
+        if not soft and link != h5py.h5l.TYPE_HARD:
+            yield Entry(name, "outside")
             continue
-        soft = isinstance(link, h5py.SoftLink)
         try:
-            item = group[name]
-        except (KeyError, OSError):
-            yield Entry(path, "broken", soft)
+            item = h5py.h5o.open(group, raw)
+        except (KeyError, OSError, RuntimeError):
+            yield Entry(name, "broken", soft)
             continue
-        if isinstance(item, h5py.Dataset):
-            outside = item.is_virtual or bool(item.external)
-            yield Entry(path, "outside" if outside else "dataset", soft)
-        elif isinstance(item, h5py.Group):
-            if item.file.id != group.file.id:
-                yield Entry(path, "outside", soft)
-            elif _address(item) in ancestors:
-                yield Entry(path, "cycle", soft)
-            else:
-                yield Entry(path, "group", soft)
-                for entry in members(item, ancestors):
-                    tail = entry.path.removeprefix(item.name.lstrip("/"))
-                    yield Entry(path + tail, entry.kind, entry.soft)
+        if isinstance(item, h5py.h5d.DatasetID):
+            yield _dataset_entry(item, name, soft)
+        elif not isinstance(item, h5py.h5g.GroupID):
+            yield Entry(name, "datatype", soft)
+        elif h5py.h5f.get_name(item) != h5py.h5f.get_name(group):
+            yield Entry(name, "outside", soft)
+        elif h5py.h5o.get_info(item).addr in ancestors:
+            yield Entry(name, "cycle", soft)
         else:
-            yield Entry(path, "datatype", soft)
+            yield Entry(name, "group", soft)
+            yield from _below(item, f"{name}/", ancestors)
 
 
-def _address(group: h5py.Group) -> int:
-    return int(h5py.h5o.get_info(group.id).addr)
+def _dataset_entry(item: h5py.h5d.DatasetID, name: str, soft: bool) -> Entry:
+    layout = item.get_create_plist()
+    outside = layout.get_layout() == h5py.h5d.VIRTUAL or layout.get_external_count() > 0
+    space = item.get_space()
+    size = int(space.get_simple_extent_npoints()) * int(item.get_type().get_size())
+    return Entry(name, "outside" if outside else "dataset", soft, size)
 
 
 def refuse_outside_data(h5: h5py.File, size: int) -> list[Entry]:
@@ -148,9 +152,10 @@ def refuse_outside_data(h5: h5py.File, size: int) -> list[Entry]:
             raise MeasurementError(
                 f"'{entry.path}' refers to data outside of this file (external link, virtual or "
                 "external dataset); refused, since that would publish other files' data. "
-                "Write a file that holds its data itself"
+                "Write a file that holds its data itself",
+                "unfit",
             )
-    decoded = sum(int(h5[e.path].nbytes) for e in entries if e.kind == "dataset")
+    decoded = sum(e.size for e in entries)
     if decoded > max(_MAX_DECODED_FLOOR, _MAX_EXPANSION * size):
         raise MeasurementError(
             f"its data would unpack to {decoded / 1e9:.0f} GB from a file of {size / 1e6:.1f} MB; "

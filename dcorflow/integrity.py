@@ -25,6 +25,14 @@ Level = Literal["violation", "alert", "info"]
 #: Ids of findings about data that were dropped from the prepared file start like this: DCOR-Aid
 #: refuses such a source; who names them in `check.ignore` drops the feature knowingly.
 UNKNOWN_FEATURE = "feature-unknown"
+#: Checks whose violations make DCOR-Aid refuse a dataset: those of `IntegrityChecker.sanity_check`,
+#: and two more (dcoraid.upload.job.UploadJob.task_compress_resources).
+_DCORAID_CHECKS = (
+    "check_feature_size",
+    "check_metadata_bad",
+    "check_features_unknown_hdf5",
+    "check_external_links",
+)
 
 
 @dataclass(frozen=True)
@@ -68,23 +76,21 @@ def _identify(category: str, section: str, key: str, message: str) -> str:
 
 
 def read_cues(path: Path, file: str) -> list[Cue]:
-    """Return dclab's findings on a measurement (`.rtdc` or `.tdms`).
+    """Return dclab's findings on a measurement (`.rtdc` or `.tdms`), one of each id.
 
+    The checks are those of `IntegrityChecker.check`, called one by one to know which are decisive.
     A file that makes dclab's check fail gives a violation that says so.
     """
     from dclab.rtdc_dataset.check import IntegrityChecker
 
     try:
         with IntegrityChecker(path) as checker:
-            found = [_cue(c, file) for c in checker.check()]
-            if path.suffix.lower() == ".rtdc":
-                unfit = [
-                    *checker.sanity_check(),
-                    *checker.check_features_unknown_hdf5(),
-                    *checker.check_external_links(),
-                ]
-                refused = {_cue(c, file).id.replace(":sanity-check-failed-", ":") for c in unfit}
-                found = [replace(c, unfit=True) if c.id in refused else c for c in found]
+            found = [_cue(c, file) for c in checker.warn_cues]
+            for name in sorted(n for n in dir(checker) if n.startswith("check_")):
+                if name.startswith("check_fl_") and not checker.has_fluorescence:
+                    continue
+                cues = getattr(checker, name)()
+                found += [_cue(c, file, name in _DCORAID_CHECKS) for c in cues]
     except OSError as error:
         if words := explain_os_error(error):
             raise MeasurementError(words, "environment") from error
@@ -94,10 +100,11 @@ def read_cues(path: Path, file: str) -> list[Cue]:
     return list({c.id: c for c in found}.values())
 
 
-def _cue(cue: Any, file: str) -> Cue:
+def _cue(cue: Any, file: str, decides: bool = False) -> Cue:
     section, key = cue.cfg_section or "", cue.cfg_key or ""
     name = _identify(cue.category, section, key, cue.msg)
-    return Cue(name, cue.level, cue.category, section, key, cue.msg, file)
+    unfit = decides and cue.level == "violation"
+    return Cue(name, cue.level, cue.category, section, key, cue.msg, file, unfit)
 
 
 def _stopped(error: Exception, file: str) -> Cue:

@@ -105,6 +105,7 @@ def _unsettled_row(item: Item) -> dict[str, Any]:
         "source": item.source,
         "status": _UNSETTLED.get(item.state, "in progress"),
         "reason": reason,
+        "retry": item.state == "problem" and item.failure == "environment",
         "events": "",
         "source_bytes": item.size,
         "prepared_bytes": "",
@@ -126,6 +127,16 @@ def _cell(row: dict[str, Any], column: str) -> str:
     if column == "reason" and row["note"]:
         return f"{row['reason']}; {row['note']}".removeprefix("; ")
     return str(row[column])
+
+
+def companions_table(summary: Summary) -> str:
+    """Return companions.tsv: other files beside measurements, and which of them are published."""
+    rows = [
+        [dataset["dataset"], *companion]
+        for dataset in summary.datasets
+        for companion in dataset["companions"]
+    ]
+    return to_tsv(("dataset", "source", "published_as", "left_out_because"), sorted(rows))
 
 
 def junit(summary: Summary) -> str:
@@ -177,6 +188,9 @@ def last_lines(summary: Summary, work: Workdir) -> list[str]:
     for dataset in [d for d in summary.datasets if d["status"] == "blocked"][:_SHOWN]:
         lines.append(f"  blocked      {escape(dataset['source'])}: {dataset['reason']}")
     lines += [f"  warning      {escape(w)}" for w in [*summary.warnings, *_title_warnings(summary)][:_SHOWN]]
+    left = sum(not c[1] for d in summary.datasets for c in d["companions"])
+    if left:
+        lines.append(f"{left} other files beside the measurements are left out: {_relative(work.companions)}")
     sizes = [(m["source_bytes"], m["prepared_bytes"]) for m in summary.measurements if m["prepared_bytes"]]
     if sizes:
         before, after = (sum(int(s[n]) for s in sizes) for n in (0, 1))
@@ -221,6 +235,8 @@ def _advice(summary: Summary, counts: Counter[str]) -> list[str]:
         advice.append(
             "repair or replace what failed, or leave it out with 'use: no' in a dcorflow.yaml; run again"
         )
+    if any(m["retry"] for m in summary.measurements):
+        advice.append("run again: not everything failed for good, the next run tries it anew")
     if counts["in progress"]:
         advice.append("run again later: some measurements are not finished")
     if any(d["status"] == "ready" for d in summary.datasets):
@@ -235,11 +251,13 @@ def _task_name() -> str:
 
 
 def exit_code(summary: Summary, strict: bool) -> int:
-    """Return 0 where all was dealt with: see the contract in the documentation of exit codes.
+    """Return 0 where everything was dealt with.
 
     1 where a measurement is left over because of its environment (disk full, no permission), or,
     with `strict`, where one failed or was excluded by a policy, or a dataset is blocked.
     """
+    if any(m["retry"] for m in summary.measurements):
+        return 1
     if not strict:
         return 0
     bad = any(m["status"] == "failed" or _excluded_by_policy(m) for m in summary.measurements)
@@ -256,4 +274,5 @@ def write_report(work: Workdir) -> Summary:
     summary = gather(work)
     write_if_changed(work.summary, summary_table(summary))
     write_if_changed(work.junit, junit(summary))
+    write_if_changed(work.companions, companions_table(summary))
     return summary

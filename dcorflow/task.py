@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 
+from dcorflow.errors import FailureClass
 from dcorflow.files import copy_file, read_json, replacing, to_json, write_if_changed, write_text
 from dcorflow.integrity import UNKNOWN_FEATURE, Cue, cues_of, is_ignored
 from dcorflow.metadata.resolve import missing_fields
@@ -34,6 +35,8 @@ class Verdict:
         Whether the dataset is complete without it.
     blocks
         Whether it keeps the whole dataset back.
+    retry
+        Whether the next run tries it again: not the measurement is at fault, but its environment.
     violations, alerts
         Findings that count.
     """
@@ -42,6 +45,7 @@ class Verdict:
     reason: str = ""
     complete: bool = True
     blocks: bool = False
+    retry: bool = False
     violations: int = 0
     alerts: int = 0
 
@@ -67,14 +71,20 @@ def judge(member: dict[str, Any], record: Record | None, policy: dict[str, Any])
         return Verdict("excluded", reason)
     if state == "duplicate":
         return Verdict("excluded", reason, complete=member["twin_inside"])
-    unreadable = policy["on_unreadable"] == "block"
     if state == "problem":
-        return Verdict("failed", reason, complete=False, blocks=unreadable)
+        return _judge_failure(reason, member["failure"], policy)
     if record is not None and record.failure is not None:
-        return Verdict("failed", record.failure.reason, complete=False, blocks=unreadable)
+        return _judge_failure(record.failure.reason, record.failure.failure, policy)
     if record is None or not record.check_key or "sha256" not in record.prepared:
         return Verdict("in progress", "not prepared yet: the run was interrupted", complete=False)
     return _judge_cues(cues_of(record), member, policy)
+
+
+def _judge_failure(reason: str, failure: FailureClass, policy: dict[str, Any]) -> Verdict:
+    if failure == "unfit":
+        return Verdict("excluded", reason, complete=False, blocks=policy["on_unfit"] == "block")
+    blocks = policy["on_unreadable"] == "block"
+    return Verdict("failed", reason, complete=False, blocks=blocks, retry=failure == "environment")
 
 
 def _judge_cues(cues: list[Cue], member: dict[str, Any], policy: dict[str, Any]) -> Verdict:
@@ -166,15 +176,24 @@ def _row(dataset: str, member: dict[str, Any], record: Record | None, verdict: V
         "source": member["source"],
         "status": verdict.status,
         "reason": verdict.reason,
+        "retry": verdict.retry,
         "events": record.facts.get("events", "") if record else "",
         "source_bytes": member["bytes"],
         "prepared_bytes": prepared.get("size", ""),
         "violations": verdict.violations,
         "alerts": verdict.alerts,
         "sha256": prepared.get("sha256", ""),
-        "note": member["note"],
+        "note": "; ".join(_notes(member, record)),
         "root": member["root"],
     }
+
+
+def _notes(member: dict[str, Any], record: Record | None) -> list[str]:
+    """Return what a user should know about a measurement, whatever its status."""
+    notes = [member["note"], record.facts.get("note", "") if record else ""]
+    if member["name"] and Path(member["source"]).stem != Path(member["name"]).stem:
+        notes.append(f"published as {member['name']}")
+    return [note for note in notes if note]
 
 
 Judged = list[tuple[dict[str, Any], Record | None, Verdict]]
@@ -202,8 +221,8 @@ def _settle_dataset(work: Workdir, dataset: dict[str, Any], judged: Judged, writ
         "dataset_id": dataset["dataset_id"],
         "task_id": dataset["task_id"],
         "ready": len(ready),
-        "renamed": [[m["source"], m["name"]] for m, _ in ready if Path(m["source"]).name != m["name"]],
-        "companions_left": dataset["companions_left"],
+        "companions": [[c["path"], c["name"], ""] for c in dataset["companions"]]
+        + [[path, "", why] for path, why in dataset["companions_left"]],
         "files": files,
     }
 

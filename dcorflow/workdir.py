@@ -57,6 +57,11 @@ class Workdir:
         """The summary as JUnit test cases."""
         return self.results / "junit.xml"
 
+    @property
+    def companions(self) -> Path:
+        """Other files beside the measurements, published or left out."""
+        return self.results / "companions.tsv"
+
     def record(self, measurement: str) -> Path:
         """The record of one measurement."""
         return self.records / f"{measurement}.json"

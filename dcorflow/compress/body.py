@@ -179,7 +179,7 @@ class _Writer:
             values = dataset[:]
             with np.errstate(all="ignore"):
                 for attr, function in missing:
-                    dataset.attrs[attr] = function(values)
+                    _add_number(dataset, attr, function(values))
             self.body.added.append({"what": path, "how": ", ".join(a for a, _ in missing)})
 
     def _rewrite_basins(self) -> None:
@@ -200,6 +200,13 @@ class _Writer:
             self.body.change(f"basins/{name}", how)
             lines = json.dumps(definition | {"features": kept}, indent=2).split("\n")
             engine.write_array(self.target["basins"], name, _text_lines(lines))
+
+
+def _add_number(dataset: h5py.Dataset, name: str, value: np.generic) -> None:
+    """Add a numeric attribute (through the low-level interface: a file has a hundred of them)."""
+    kind = h5py.h5t.py_create(value.dtype, logical=True)
+    space = h5py.h5s.create(h5py.h5s.SCALAR)
+    h5py.h5a.create(dataset.id, name.encode(), kind, space).write(np.asarray(value))
 
 
 def _text_lines(lines: list[str]) -> np.ndarray:

@@ -111,7 +111,7 @@ def _still_holds(old: Record, entry: Entry, key: str, work: Workdir) -> Record |
         return None
     changed = old.files != entry.files
     if old.failure is not None:
-        return old if old.failure.failure == "content" and not changed else None
+        return old if old.failure.failure != "environment" and not changed else None
     try:
         touched = [f.mtime_ns for f in old.files] != [f.mtime_ns for f in entry.files]
         if touched and content_digest(entry.paths) != old.content:
@@ -181,6 +181,7 @@ def make(
                 changes = convert(entry.paths[0], converted)
                 body = write_body(converted, temp, body_settings, threads)
                 body.changed[:0] = changes
+                record.facts["note"] = next((c["how"] for c in changes if c["how"].startswith("only ")), "")
         else:
             body = write_body(entry.paths[0], temp, body_settings, threads)
         record.content = content_digest(entry.paths)
@@ -208,7 +209,7 @@ def _add_tail(record: Record, path: Path, edits: list[list[Any]]) -> None:
 
     def fill(h5: h5py.File) -> None:
         record.edits = apply_edits(h5, edits_of(edits), record.body["dclab"])
-        record.facts = {key.partition(":")[2]: text_of(h5.attrs[key]) for key in _FACTS if key in h5.attrs}
+        record.facts |= {key.partition(":")[2]: text_of(h5.attrs[key]) for key in _FACTS if key in h5.attrs}
         record.facts["events"] = data_facts(h5).get("experiment:event count", 0)
         write_history(h5, history(record))
 

@@ -177,7 +177,7 @@ def holds(line: dict[str, Any] | None, entry: dict[str, Any], body_key: str, on_
     if line is None or line["files"] != entry["files"] or line["body_key"] != body_key:
         return False
     if line["failure"]:
-        return bool(line["failure"]["failure"] == "content")
+        return bool(line["failure"]["failure"] != "environment")
     prepared = line["prepared"]
     place = (entry["dataset"], entry["name"])
     same_place = (line["dataset"], prepared.get("name")) == place

@@ -27,7 +27,7 @@ from dcorflow.files import clean_leftovers, read_json, to_json, write_if_changed
 from dcorflow.metadata.folders import FolderSettings
 from dcorflow.metadata.keys import KeyTypes
 from dcorflow.metadata.resolve import Wanted, resolve_dataset, resolve_measurement
-from dcorflow.naming import natural_key, resource_name, short_hash, unique
+from dcorflow.naming import DCOR_SUFFIXES, natural_key, resource_name, short_hash, unique
 from dcorflow.recipes import body_key, check_key, tail_key
 from dcorflow.records import RecordIndex
 from dcorflow.source.identity import Changes, Matcher
@@ -270,8 +270,8 @@ class _Pass:
             )
         } | {"bytes": item.size, "supplements": wanted.supplements, "ignore": wanted.ignore}
 
-    def _companions(self, items: list[Item], taken: set[str]) -> tuple[list[dict[str, Any]], list[str]]:
-        """Return the companions to upload, with unique names, and the paths left out."""
+    def _companions(self, items: list[Item], taken: set[str]) -> tuple[list[dict[str, Any]], list[list[str]]]:
+        """Return the companions to upload, with unique names, and those left out with the reason."""
         allowed = self.config["datasets"]["companions"]
         trees = {tree.name: tree for tree in self.trees}
         chosen, left = [], []
@@ -279,12 +279,23 @@ class _Pass:
             for seen in trees[root].companions.get(folder, []) if root in trees else []:
                 name = seen.path.rpartition("/")[2]
                 if not matches(name, allowed):
-                    left.append(seen.path)
+                    left.append([seen.path, "not in datasets.companions"])
+                    continue
+                if not name.lower().endswith(DCOR_SUFFIXES):
+                    left.append([seen.path, f"DCOR takes only {', '.join(DCOR_SUFFIXES)}"])
                     continue
                 final = unique(resource_name(name), taken)
                 taken.add(final.lower())
                 path = str(self.roots[root] / seen.path)
-                chosen.append({"source": path, "name": final, "size": seen.size, "mtime_ns": seen.mtime_ns})
+                chosen.append(
+                    {
+                        "source": path,
+                        "path": seen.path,
+                        "name": final,
+                        "size": seen.size,
+                        "mtime_ns": seen.mtime_ns,
+                    }
+                )
         return chosen, left
 
 

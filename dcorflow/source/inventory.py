@@ -120,7 +120,7 @@ def _item(row: dict[str, str]) -> Item:
         name=row["name"],
         state=row["state"],  # type: ignore[arg-type]
         reason=row["reason"],
-        failure="environment" if row["failure"] == "environment" else "content",
+        failure=row["failure"] or "content",  # type: ignore[arg-type]
         note=row["note"],
         fingerprint=row["fingerprint"],
         content=row["content"],
