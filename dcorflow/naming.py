@@ -13,11 +13,6 @@ _UMLAUTS = str.maketrans(
 #: Longest identifier of a dataset or measurement; file systems allow 255 bytes a name.
 _LONGEST_SLUG = 80
 _LONGEST_NAME = 120
-#: Suffixes that DCOR takes (RESOURCE_EXTS of ckanext-dcor_schemas 1.1.2).
-DCOR_SUFFIXES = (
-    ".rtdc", ".ini", ".csv", ".tsv", ".pdf", ".txt", ".jpg", ".png", ".tif", ".py", ".ipynb", ".poly",
-    ".sof", ".so2",
-)  # fmt: skip
 #: Names that the acquisition software gives to every measurement: they say nothing alone
 #: (dcoraid.gui.panel_uploads.resources_model has `M[0-9]*_data.rtdc`).
 _GENERIC = re.compile(r"^(m\d*_)?data\.rtdc$|^m\d+\.rtdc$|^measurement\.rtdc$", re.IGNORECASE)

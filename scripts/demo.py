@@ -22,7 +22,7 @@ datasets:
     owner_org: my-circle
 metadata:
   supplements:
-    cells:organism: human
+    cells:organism: Homo sapiens
 """
 COLUMNS = ("source", "status", "events", "source_bytes", "prepared_bytes", "violations", "alerts")
 

@@ -256,8 +256,13 @@ def write_body(path_in: Path, path_out: Path, settings: BodySettings, threads: i
     """
     with open_source(path_in) as source:
         entries = refuse_outside_data(source, path_in.stat().st_size)
-        with h5py.File(path_out, "w", locking=False) as target:
+        front = source.userblock_size
+        with h5py.File(path_out, "w", locking=False, userblock_size=front) as target:
             try:
-                return _Writer(source, target, settings, threads).copy(entries)
+                body = _Writer(source, target, settings, threads).copy(entries)
             except engine.CorruptChunk as error:
                 raise MeasurementError(str(error)) from error
+    if front:
+        with path_in.open("rb") as src, path_out.open("r+b") as dst:
+            dst.write(src.read(front))
+    return body

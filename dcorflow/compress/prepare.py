@@ -214,6 +214,8 @@ def _add_tail(record: Record, path: Path, edits: list[list[Any]]) -> None:
         write_history(h5, history(record))
 
     record.restore = write_tail(path, fill)
+    if not record.facts["events"]:
+        raise MeasurementError("no events: the recording holds zero events")
     record.tail_key = recipes.tail_key(edits)
 
 

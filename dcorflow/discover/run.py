@@ -23,11 +23,12 @@ from dcorflow.discover.plan import (
     scan_datasets,
 )  # fmt: skip
 from dcorflow.errors import UsageError
+from dcorflow.facts import dcor
 from dcorflow.files import clean_leftovers, read_json, to_json, write_if_changed
 from dcorflow.metadata.folders import FolderSettings
 from dcorflow.metadata.keys import KeyTypes
 from dcorflow.metadata.resolve import Wanted, resolve_dataset, resolve_measurement
-from dcorflow.naming import DCOR_SUFFIXES, natural_key, resource_name, short_hash, unique
+from dcorflow.naming import natural_key, resource_name, short_hash, unique
 from dcorflow.recipes import body_key, check_key, tail_key
 from dcorflow.records import RecordIndex
 from dcorflow.source.identity import Changes, Matcher
@@ -281,8 +282,8 @@ class _Pass:
                 if not matches(name, allowed):
                     left.append([seen.path, "not in datasets.companions"])
                     continue
-                if not name.lower().endswith(DCOR_SUFFIXES):
-                    left.append([seen.path, f"DCOR takes only {', '.join(DCOR_SUFFIXES)}"])
+                if not name.lower().endswith(tuple(dcor()["suffixes"])):
+                    left.append([seen.path, f"DCOR takes only {', '.join(dcor()['suffixes'])}"])
                     continue
                 final = unique(resource_name(name), taken)
                 taken.add(final.lower())

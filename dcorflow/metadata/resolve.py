@@ -10,6 +10,7 @@ from typing import Any, Literal
 from dcorflow.config import Config
 from dcorflow.metadata.folders import FolderSettings, Layer
 from dcorflow.metadata.keys import KeyTypes, Value
+from dcorflow.metadata.supplements import convert_supplement
 
 MANDATORY = ("authors", "license_id", "owner_org")
 
@@ -80,7 +81,12 @@ def resolve_measurement(
             if not name:
                 wrong.append(f"{layer.where}: metadata.supplements: '{key}' is no 'section:key'")
                 continue
-            wanted.supplements.setdefault(section, {})[name] = value
+            try:
+                typed = convert_supplement(section, name, value)
+            except ValueError as error:
+                wrong.append(f"{layer.where}: metadata.supplements: {error}")
+                continue
+            wanted.supplements.setdefault(section, {})[name] = typed
         wanted.ignore += layer.settings.get("ignore") or []
         if layer.settings.get("use") is not None:
             wanted.left_out = "" if layer.settings["use"] else str(layer.settings["reason"])

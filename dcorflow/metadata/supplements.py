@@ -1,0 +1,106 @@
+"""Supplementary resource metadata: checked here, since a server refuses it only after the upload."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from dcorflow.facts import dcor
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}$")
+_TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
+
+
+def convert_supplement(section: str, key: str, value: Any) -> Any:
+    """Return `value` with the type that DCOR wants for a supplement.
+
+    Raises
+    ------
+    ValueError
+        For an unknown section or key (naming the nearest) or a value that DCOR would refuse, or
+        store as something else (it stores ``perhaps`` as False without a word).
+    """
+    sections = dcor()["supplements"]
+    name = f"{section}:{key}"
+    known = [f"{s}:{k}" for s, rule in sections.items() for k in rule["items"]]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; sections: {', '.join(sections)}"
+        raise ValueError(f"unknown supplement '{name}'{hint}")
+    rule = sections[section]["items"][key]
+    converted = _CONVERTERS[rule["type"]](name, value)
+    if rule.get("positive") and not converted > 0:
+        raise ValueError(f"supplement '{name}' must be greater than zero, found {value!r}")
+    if "fixed" in rule and converted not in rule["fixed"]:
+        raise ValueError(f"supplement '{name}' must be one of {', '.join(rule['fixed'])}, found {value!r}")
+    return converted
+
+
+def requirements(supplements: dict[str, dict[str, Any]]) -> list[str]:
+    """Return warnings for supplements that should come with others."""
+    sections = dcor()["supplements"]
+    found = []
+    for section, values in supplements.items():
+        for key in values:
+            rule = sections[section]["items"][key]
+            wanted = rule.get("requires") or sections[section].get("requires") or {}
+            for other, conditions in wanted.items():
+                for name, allowed in conditions.items():
+                    if supplements.get(other, {}).get(name) not in allowed:
+                        words = " or ".join(f"'{a}'" for a in allowed)
+                        found.append(f"supplement '{section}:{key}' asks for '{other}:{name}' to be {words}")
+    return list(dict.fromkeys(found))
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, (dict, list)) or value is None or not str(value).strip():
+        raise ValueError(f"supplement '{name}' must be text, found {value!r}")
+    return str(value).strip()
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"supplement '{name}' must be a number, found {value!r}") from None
+
+
+def _integer(name: str, value: Any) -> int:
+    number = _number(name, value)
+    if number != int(number):
+        raise ValueError(f"supplement '{name}' must be a whole number, found {value!r}")
+    return int(number)
+
+
+def _boolean(name: str, value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word not in (*_TRUE, *_FALSE):
+        raise ValueError(f"supplement '{name}' must be yes or no, found {value!r}")
+    return word in _TRUE
+
+
+def _date(name: str, value: Any) -> str:
+    if not _DATE.match(str(value)):
+        raise ValueError(f"supplement '{name}' must be a date such as 2024-05-17, found {value!r}")
+    return str(value)
+
+
+def _list(name: str, value: Any) -> str:
+    """Return the words joined by blanks, which is how DCOR stores lists."""
+    words = value.split() if isinstance(value, str) else value
+    if not isinstance(words, list) or not words or not all(isinstance(w, (str, int)) for w in words):
+        raise ValueError(f"supplement '{name}' must be a list of words, found {value!r}")
+    return " ".join(str(w) for w in words)
+
+
+_CONVERTERS: dict[str, Any] = {
+    "text": _text,
+    "number": _number,
+    "integer": _integer,
+    "boolean": _boolean,
+    "date": _date,
+    "list": _list,
+}
