@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from dcorflow import engine
+from dcorflow.dclab_parts import defective_features, definitions
 from dcorflow.errors import MeasurementError
 from dcorflow.hdf5 import Entry, copy_attributes, open_source, refuse_outside_data
 
@@ -118,16 +119,13 @@ class _Writer:
         return None
 
     def _why_no_feature(self, section: str, name: str) -> str | None:
-        from dclab.definitions import feature_exists
-        from dclab.rtdc_dataset.fmt_hdf5 import DEFECTIVE_FEATURES
-
         if section == "events" and _BASINMAP.match(name):
             return None
-        if not feature_exists(name):
+        if not definitions().feature_exists(name):
             return "unknown feature: dclab does not define it"
-        if section == "events" and name in DEFECTIVE_FEATURES:
+        if section == "events" and name in defective_features():
             try:
-                defective = bool(DEFECTIVE_FEATURES[name](self.source))
+                defective = bool(defective_features()[name](self.source))
             except (AttributeError, IndexError, ValueError, TypeError):
                 return None  # an attribute of an unexpected type: keep what cannot be judged
             if defective:
@@ -169,10 +167,8 @@ class _Writer:
 
     def _complete_statistics(self, path: str, dataset: h5py.Dataset) -> None:
         """Add the attributes min, max, mean that dclab reads instead of the data."""
-        from dclab.definitions import scalar_feature_exists
-
         name = path.partition("/")[2]
-        if dataset.ndim != 1 or not dataset.size or not scalar_feature_exists(name):
+        if dataset.ndim != 1 or not dataset.size or not definitions().scalar_feature_exists(name):
             return
         missing = [(attr, fct) for attr, fct in _STATISTICS if attr not in dataset.attrs]
         if missing:

@@ -61,11 +61,12 @@ def _text(name: str, value: Any) -> str:
 
 def _number(name: str, value: Any) -> float:
     try:
-        if isinstance(value, bool):
-            raise ValueError
-        return float(value)
+        number = float("nan") if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"supplement '{name}' must be a number, found {value!r}") from None
+        number = float("nan")
+    if number != number:
+        raise ValueError(f"supplement '{name}' must be a number, found {value!r}")
+    return number
 
 
 def _integer(name: str, value: Any) -> int:
