@@ -123,7 +123,7 @@ def _fill_defaults(part: Mapping[str, Any], data: dict[str, Any]) -> None:
             _fill_defaults(rule, data[name])
 
 
-def resolve_config(data: Mapping[str, Any], workdir: Path, origin: str = "config") -> Config:
+def resolve_config(data: Mapping[str, Any], workdir: Path, origin: str = "the configuration") -> Config:
     """Validate settings and complete them with defaults.
 
     Parameters

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ TEMP_PREFIX = ".dcorflow-"
 #: A younger temporary file may belong to a process that has not locked it yet (seconds).
 _LEFTOVER_AGE = 10
 _BLOCK = 1 << 22
+#: Held by whoever works in a scratch folder.
+_LOCK = "lock"
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -77,15 +80,35 @@ def is_leftover(path: Path) -> bool:
 
 
 def clean_leftovers(folder: Path) -> int:
-    """Remove what killed jobs left in `folder`; return how many files went."""
+    """Remove what killed jobs left in `folder`; return how many files and scratch folders went."""
     removed = 0
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(TEMP_PREFIX) and is_leftover(Path(entry.path)):
-                with contextlib.suppress(FileNotFoundError):
-                    Path(entry.path).unlink()
+            path = Path(entry.path)
+            if not entry.name.startswith(TEMP_PREFIX):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if is_leftover(path / _LOCK):
+                    shutil.rmtree(path, ignore_errors=True)
                     removed += 1
+            elif is_leftover(path):
+                path.unlink(missing_ok=True)
+                removed += 1
     return removed
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder below `parent` that is removed afterwards, or by `clean_leftovers`."""
+    folder = parent / f"{TEMP_PREFIX}{secrets.token_hex(8)}"
+    folder.mkdir(parents=True)
+    try:
+        with (folder / _LOCK).open("w") as lock:
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from dcorflow.files import escape, read_json, to_tsv, write_if_changed
+from dcorflow.records import RecordIndex
 from dcorflow.source.inventory import Item, load_inventory
 from dcorflow.task import settle
 from dcorflow.workdir import Workdir
@@ -105,7 +106,7 @@ def _unsettled_row(item: Item) -> dict[str, Any]:
         "source": item.source,
         "status": _UNSETTLED.get(item.state, "in progress"),
         "reason": reason,
-        "retry": item.state == "problem" and item.failure == "environment",
+        "retry": False,
         "events": "",
         "source_bytes": item.size,
         "prepared_bytes": "",
@@ -157,9 +158,9 @@ def junit(summary: Summary) -> str:
                 suite, "testcase", name=_xml(row["source"]), classname=_xml(dataset)
             )
             if row["status"] == "failed":
-                ElementTree.SubElement(case, "failure", message=_xml(row["reason"]))
+                ElementTree.SubElement(case, "failure", message=_xml(_cell(row, "reason")))
             elif row["status"] != "ready":
-                words = f"{row['status']}: {row['reason']}"
+                words = f"{row['status']}: {_cell(row, 'reason')}"
                 ElementTree.SubElement(case, "skipped", message=_xml(words))
     ElementTree.indent(suites)
     return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
@@ -253,7 +254,7 @@ def _task_name() -> str:
 def exit_code(summary: Summary, strict: bool) -> int:
     """Return 0 where everything was dealt with.
 
-    1 where a measurement is left over because of its environment (disk full, no permission), or,
+    1 where a job could not finish a measurement because of the machine (disk full, read error), or,
     with `strict`, where one failed or was excluded by a policy, or a dataset is blocked.
     """
     if any(m["retry"] for m in summary.measurements):
@@ -271,6 +272,7 @@ def _excluded_by_policy(row: dict[str, Any]) -> bool:
 
 def write_report(work: Workdir) -> Summary:
     """Write summary.tsv and junit.xml where they changed."""
+    RecordIndex(work).refresh()
     summary = gather(work)
     write_if_changed(work.summary, summary_table(summary))
     write_if_changed(work.junit, junit(summary))

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from dcorflow.config import Config, resolve_config
+from dcorflow.discover.run import check_settings
 from dcorflow.errors import UsageError
-from dcorflow.files import to_json, write_if_changed
+from dcorflow.files import read_json, to_json, write_if_changed
 from dcorflow.report import exit_code, last_lines, write_report
 from dcorflow.workdir import Workdir
 
@@ -35,7 +36,7 @@ _lock: list[IO[str]] = []
 def settings_or_exit(config: Mapping[str, Any]) -> Config:
     """Return the validated settings; end the run with one clear message where they are wrong."""
     try:
-        return resolve_config(config, Path.cwd(), "the configuration")
+        return check_settings(resolve_config(config, Path.cwd()), Path.cwd())
     except UsageError as error:
         sys.exit(f"dcorflow: {error}")
 
@@ -67,17 +68,26 @@ def start_run(settings: Config) -> None:
     write_if_changed(work.config, to_json(settings))
 
 
+def _last_words(log: Path) -> str:
+    """Return what discover had to say where it stopped the run: it leaves no stamp then."""
+    try:
+        return log.read_text(encoding="utf-8", errors="replace").rstrip()
+    except OSError:
+        return "dcorflow: discover was stopped; run again"
+
+
 def end_run(succeeded: bool) -> None:
     """Write the report, print the last lines, and end with the verdict as exit code."""
     work = Workdir(Path.cwd())
+    if not (work.state / "discover.done").exists():
+        print(_last_words(work.log("discover", "discover")), file=sys.stderr)
+        sys.exit(1)
     try:
         summary = write_report(work)
     except (UsageError, OSError) as error:
         print(f"dcorflow: no report could be written: {error}", file=sys.stderr)
         sys.exit(1)
     print("\n".join(last_lines(summary, work)), flush=True)
-    from dcorflow.files import read_json
-
     strict = read_json(work.config)["check"]["strict"]
     code = exit_code(summary, strict)
     if not succeeded:

@@ -36,7 +36,7 @@ class Verdict:
     blocks
         Whether it keeps the whole dataset back.
     retry
-        Whether the next run tries it again: not the measurement is at fault, but its environment.
+        Whether a job could not finish it because of the machine (disk full, read error): left over.
     violations, alerts
         Findings that count.
     """
@@ -72,7 +72,7 @@ def judge(member: dict[str, Any], record: Record | None, policy: dict[str, Any])
     if state == "duplicate":
         return Verdict("excluded", reason, complete=member["twin_inside"])
     if state == "problem":
-        return _judge_failure(reason, member["failure"], policy)
+        return _judge_failure(reason, member["failure"], policy, in_job=False)
     if record is not None and record.failure is not None:
         return _judge_failure(record.failure.reason, record.failure.failure, policy)
     if record is None or not record.check_key or "sha256" not in record.prepared:
@@ -80,11 +80,13 @@ def judge(member: dict[str, Any], record: Record | None, policy: dict[str, Any])
     return _judge_cues(cues_of(record), member, policy)
 
 
-def _judge_failure(reason: str, failure: FailureClass, policy: dict[str, Any]) -> Verdict:
+def _judge_failure(
+    reason: str, failure: FailureClass, policy: dict[str, Any], in_job: bool = True
+) -> Verdict:
     if failure == "unfit":
         return Verdict("excluded", reason, complete=False, blocks=policy["on_unfit"] == "block")
     blocks = policy["on_unreadable"] == "block"
-    return Verdict("failed", reason, complete=False, blocks=blocks, retry=failure == "environment")
+    return Verdict("failed", reason, complete=False, blocks=blocks, retry=in_job and failure == "environment")
 
 
 def _judge_cues(cues: list[Cue], member: dict[str, Any], policy: dict[str, Any]) -> Verdict:
@@ -183,15 +185,15 @@ def _row(dataset: str, member: dict[str, Any], record: Record | None, verdict: V
         "violations": verdict.violations,
         "alerts": verdict.alerts,
         "sha256": prepared.get("sha256", ""),
-        "note": "; ".join(_notes(member, record)),
+        "note": "; ".join(_notes(member, record, verdict)),
         "root": member["root"],
     }
 
 
-def _notes(member: dict[str, Any], record: Record | None) -> list[str]:
+def _notes(member: dict[str, Any], record: Record | None, verdict: Verdict) -> list[str]:
     """Return what a user should know about a measurement, whatever its status."""
     notes = [member["note"], record.facts.get("note", "") if record else ""]
-    if member["name"] and Path(member["source"]).stem != Path(member["name"]).stem:
+    if verdict.status == "ready" and Path(member["source"]).stem != Path(member["name"]).stem:
         notes.append(f"published as {member['name']}")
     return [note for note in notes if note]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,10 +13,10 @@ import h5py
 from dcorflow import recipes
 from dcorflow.compress.body import Body, BodySettings, write_body
 from dcorflow.compress.edits import apply_edits, data_facts
-from dcorflow.compress.tail import restore_body, write_history, write_tail
+from dcorflow.compress.tail import restore_body, same_tail, write_history, write_tail
 from dcorflow.convert import convert
 from dcorflow.errors import MeasurementError, explain_os_error
-from dcorflow.files import content_digest, copy_file, replacing
+from dcorflow.files import content_digest, copy_file, replacing, scratch_folder
 from dcorflow.hdf5 import text_of
 from dcorflow.metadata.resolve import Edit
 from dcorflow.records import Failure, Record, SourceFile, load_record, save_record, stat_files
@@ -95,7 +94,7 @@ def prepare(
     except OSError as error:
         words = explain_os_error(error)
         reason = words or f"reading or writing failed: {' '.join(str(error).split())}"
-        record.failure = Failure("compress", reason, "environment" if words else "content")
+        record.failure = Failure("compress", reason, "content" if error.errno is None else "environment")
     except MemoryError:
         words = "not enough memory to prepare it; give the job more and run again"
         record.failure = Failure("compress", words, "environment")
@@ -176,8 +175,8 @@ def make(
     body_settings = BodySettings(settings["encoder"], settings["logs"])
     with replacing(target) as temp:
         if entry.kind == "tdms":
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".dcorflow-") as scratch:
-                converted = Path(scratch) / "converted.rtdc"
+            with scratch_folder(target.parent) as scratch:
+                converted = scratch / "converted.rtdc"
                 changes = convert(entry.paths[0], converted)
                 body = write_body(converted, temp, body_settings, threads)
                 body.changed[:0] = changes
@@ -238,8 +237,14 @@ def history(record: Record) -> dict[str, Any]:
     }
 
 
+class _Unchanged(Exception):
+    """Other edits gave the same bytes."""
+
+
 def replace_tail(record: Record, edits: list[list[Any]], work: Workdir) -> Record:
     """Apply other edits to a prepared file without touching its data.
+
+    A file that would get the bytes it has is left alone.
 
     Raises
     ------
@@ -247,10 +252,16 @@ def replace_tail(record: Record, edits: list[list[Any]], work: Workdir) -> Recor
         Where the file cannot be copied or written; it then stays as it was.
     """
     target = work.datasets / record.dataset / record.prepared["name"]
-    with replacing(target) as temp:
-        copy_file(target, temp)
-        restore_body(temp, record.restore)
-        _add_tail(record, temp, edits)
+    before = record.restore
+    try:
+        with replacing(target) as temp:
+            copy_file(target, temp)
+            restore_body(temp, before)
+            _add_tail(record, temp, edits)
+            if record.restore["pages"] == before["pages"] and same_tail(temp, target, before):
+                raise _Unchanged
+    except _Unchanged:
+        return record
     stat = target.stat()
     record.prepared = {"name": target.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     return record

@@ -121,6 +121,19 @@ def restore_body(path: Path, body: dict[str, Any]) -> None:
             stream.write(before[index * PAGE : (index + 1) * PAGE])
 
 
+def same_tail(one: Path, other: Path, body: dict[str, Any]) -> bool:
+    """Return whether two files with the same body have the same tail, too."""
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb", buffering=0) as left, other.open("rb", buffering=0) as right:
+        for start, size in [*((n * PAGE, PAGE) for n in body["pages"]), (body["length"], -1)]:
+            left.seek(start)
+            right.seek(start)
+            if left.read(size) != right.read(size):
+                return False
+    return True
+
+
 def write_history(h5: h5py.File, history: dict[str, Any]) -> None:
     """Store the history log: JSON in lines of at most 100 bytes; join them with nothing to read."""
     lines = []

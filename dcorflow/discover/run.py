@@ -26,8 +26,7 @@ from dcorflow.errors import UsageError
 from dcorflow.facts import dcor
 from dcorflow.files import clean_leftovers, read_json, to_json, write_if_changed
 from dcorflow.metadata.folders import FolderSettings
-from dcorflow.metadata.keys import KeyTypes
-from dcorflow.metadata.resolve import Wanted, resolve_dataset, resolve_measurement
+from dcorflow.metadata.resolve import Wanted, resolve_dataset, resolve_measurement, settings_problems
 from dcorflow.naming import natural_key, resource_name, short_hash, unique
 from dcorflow.recipes import body_key, check_key, tail_key
 from dcorflow.records import RecordIndex
@@ -88,7 +87,9 @@ class _Pass:
         groups = self._plan_groups(folders, known, on_disk)
         self.warnings += folders.unused()
         if not self.dry:
-            for folder in (self.work.records, self.work.results, self.work.state):
+            state = self.work.state
+            inside = [path for path in state.iterdir() if path.is_dir()] if state.is_dir() else []
+            for folder in (self.work.records, self.work.results, state, *inside):
                 clean_leftovers(folder)
             save_inventory(self.work.inventory, self.items)
             plan = {"batches": batches, "groups": groups, "warnings": self.warnings}
@@ -97,20 +98,17 @@ class _Pass:
 
     def _resolve(self, folders: FolderSettings) -> None:
         """Settle what the settings want of each measurement; all errors in one message."""
-        types = KeyTypes(self.work.state / "types.json")
         wrong: dict[str, None] = {}
         for item in self.items:
             if item.state == "gone":
                 continue
-            wanted, errors = resolve_measurement(self.config, folders, types, item.root, item.source)
+            wanted, errors = resolve_measurement(self.config, folders, item.root, item.source)
             wrong |= dict.fromkeys(errors)
             self.wanted[item.measurement] = wanted
             if wanted.left_out and item.state in ("found", "problem", "duplicate"):
                 item.state, item.reason = "left out", f"use: no ({wanted.left_out})"
         if wrong:
             raise UsageError("metadata needs changes:\n" + "\n".join(f"  - {w}" for w in wrong))
-        if not self.dry:
-            types.save()
 
     def _leave_alone(self, known: dict[tuple[str, str], tuple[str, str]]) -> None:
         if self.config["datasets"]["uploaded"] != "leave":
@@ -190,6 +188,7 @@ class _Pass:
                 entries.append(entry)
                 wrong += errors
             plans[group] = {"group": group, "datasets": entries, "check": self.config["check"]}
+            plans[group]["folder"] = str(self.work.datasets)  # tasks name their resources by full path
         if wrong:
             raise UsageError(
                 "dataset settings need changes:\n" + "\n".join(f"  - {w}" for w in dict.fromkeys(wrong))
@@ -298,6 +297,23 @@ class _Pass:
                     }
                 )
         return chosen, left
+
+
+def check_settings(config: Config, work: Path) -> Config:
+    """Return settings after the checks that need no source tree but more than a schema.
+
+    Raises
+    ------
+    UsageError
+        Where a metadata key, a value or a title template is wrong, or the work directory `work`
+        lies in the source tree.
+    """
+    for root in config["input"]["root"]:
+        _refuse_overlap(Path(root), work)
+    wrong = settings_problems(config)
+    if wrong:
+        raise UsageError("the configuration needs changes:\n" + "\n".join(f"  - {w}" for w in wrong))
+    return config
 
 
 def _refuse_overlap(root: Path, work: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from dcorflow.config import Config
 from dcorflow.metadata.folders import FolderSettings, Layer
-from dcorflow.metadata.keys import KeyTypes, Value
+from dcorflow.metadata.keys import Value, convert_value
 from dcorflow.metadata.supplements import convert_supplement
 
 MANDATORY = ("authors", "license_id", "owner_org")
@@ -51,7 +51,7 @@ class Wanted:
 
 
 def resolve_measurement(
-    config: Config, folders: FolderSettings, types: KeyTypes, root: str, source: str
+    config: Config, folders: FolderSettings, root: str, source: str
 ) -> tuple[Wanted, list[str]]:
     """Return what is wanted for a measurement, and what is wrong with the settings.
 
@@ -62,36 +62,43 @@ def resolve_measurement(
         *folders.layers(root, source),
     ]
     wanted, wrong = Wanted(), []
-    fills: dict[str, Edit] = {}
-    replaced: dict[str, Edit] = {}
+    edits: dict[str, dict[str, Edit]] = {"defaults": {}, "override": {}}
     for layer in layers:
         metadata = layer.settings.get("metadata") or {}
-        origin = "configuration" if layer.where == "configuration" else "folder"
-        for part, mode, target in (("defaults", "fill", fills), ("override", "replace", replaced)):
+        for part, target in edits.items():
             for key, value in (metadata.get(part) or {}).items():
                 try:
-                    typed = types.convert(str(key), value)
+                    target[str(key)] = _edit(layer, part, str(key), value)
                 except ValueError as error:
                     wrong.append(f"{layer.where}: metadata.{part}: {error}")
-                    continue
-                kind = f"{origin} {'default' if mode == 'fill' else 'override'}"
-                target[str(key)] = Edit(str(key), typed, mode, kind, layer.where)  # type: ignore[arg-type]
         for key, value in (metadata.get("supplements") or {}).items():
             section, _, name = str(key).removeprefix("sp:").partition(":")
-            if not name:
-                wrong.append(f"{layer.where}: metadata.supplements: '{key}' is no 'section:key'")
-                continue
             try:
                 typed = convert_supplement(section, name, value)
+                wanted.supplements.setdefault(section, {})[name] = typed
             except ValueError as error:
                 wrong.append(f"{layer.where}: metadata.supplements: {error}")
-                continue
-            wanted.supplements.setdefault(section, {})[name] = typed
         wanted.ignore += layer.settings.get("ignore") or []
         if layer.settings.get("use") is not None:
             wanted.left_out = "" if layer.settings["use"] else str(layer.settings["reason"])
-    wanted.edits = [(replaced.get(key) or fills[key]) for key in sorted({*fills, *replaced})]
+    final = edits["defaults"] | edits["override"]
+    wanted.edits = [final[key] for key in sorted(final)]
     return wanted, wrong
+
+
+def _edit(layer: Layer, part: str, key: str, value: object) -> Edit:
+    origin = "configuration" if layer.where == "configuration" else "folder"
+    typed = convert_value(key, value)
+    if part == "defaults":
+        return Edit(key, typed, "fill", f"{origin} default", layer.where)
+    return Edit(key, typed, "replace", f"{origin} override", layer.where)
+
+
+def settings_problems(config: Config) -> list[str]:
+    """Return what is wrong with the metadata and the title template of a configuration."""
+    _, wrong = resolve_measurement(config, FolderSettings([]), "", "")
+    _, more = resolve_dataset(config, FolderSettings([]), "dataset", [("root", "folder/file.rtdc")])
+    return [*wrong, *more]
 
 
 def resolve_dataset(

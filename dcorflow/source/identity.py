@@ -186,7 +186,7 @@ class Matcher:
             self._set(
                 item,
                 "in progress",
-                "a program has it open for writing (SWMR); a later run takes it. If none has, its "
+                "a program has it open for writing; a later run takes it. If none has, its "
                 "writer crashed: clear the flag in a copy with 'h5clear -s FILE'",
             )
         elif result.problem:

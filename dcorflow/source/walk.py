@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import re
@@ -136,12 +137,20 @@ def _sort_out(
         path = f"{folder}/{entry.name}" if folder else entry.name
         if _ignored(entry.name) or (exclude and matches(path, exclude)):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             folders.append((path, entry.is_symlink()))
             if not entry.name.lower().endswith((".rtdc", ".tdms")):
                 continue
         files.append((path, entry))
     return folders, files
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder or a link to one; a link that cannot be followed is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _take_files(
@@ -174,7 +183,9 @@ def _look(path: str, entry: os.DirEntry[str]) -> tuple[SourceFile | None, str]:
     try:
         stat = entry.stat()
     except OSError as error:
-        words = "a link to a file that does not exist" if entry.is_symlink() else explain_os_error(error)
+        words = explain_os_error(error)
+        if entry.is_symlink() and error.errno in (errno.ENOENT, errno.ELOOP):
+            words = "a link to a file that does not exist"
         return None, words or str(error)
     if stat_module.S_ISDIR(stat.st_mode):
         return None, "a folder, not a file, although its name ends like a measurement's"

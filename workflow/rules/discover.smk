@@ -3,6 +3,7 @@ checkpoint discover:
         f"{STATE}/discover.done",
     log:
         "logs/discover/discover.log",
+    retries: 0
     localrule: True
     conda:
         "../../environment.yml"
