@@ -21,7 +21,7 @@ from typing import Any, Literal
 import xxhash
 
 from dcorflow import recipes
-from dcorflow.errors import FailureClass, UsageError
+from dcorflow.errors import FailureClass, UsageError, is_interrupt
 from dcorflow.files import read_json, to_json, write_text
 from dcorflow.processes import child_environment, die_with_parent, exit_words, python
 from dcorflow.records import Failure, Record, save_record
@@ -37,6 +37,8 @@ _DEADLY = (
 )
 #: A worker is started for this many measurements; its start takes as long as a few of them.
 _FILES_PER_WORKER = 8
+#: What a worker says when it has started well.
+_READY = "ready"
 #: Exit code of a process that was told to end (128 + SIGTERM).
 _TERMINATED = 143
 
@@ -95,7 +97,7 @@ class Attempts:
         try:
             state = read_json(self.work.attempt(measurement))
             if state["stage"] == self.stage:
-                return dict(state)
+                return {"stage": self.stage, "seen": int(state["seen"]), "unseen": int(state["unseen"])}
         except (OSError, ValueError, KeyError, TypeError):
             pass
         return {"stage": self.stage, "seen": 0, "unseen": 0}
@@ -129,6 +131,7 @@ def work_on(work: Workdir, stage: Stage, batch: str, threads: int) -> None:
     plan = read_batch(work, batch)
     do = _handler(work, stage, plan, threads)
     attempts = Attempts(work, stage)
+    print(_READY, flush=True)
     for line in sys.stdin:
         entry = plan["entries"][int(line)]
         if not attempts.begin(entry["measurement"]):
@@ -136,7 +139,9 @@ def work_on(work: Workdir, stage: Stage, batch: str, threads: int) -> None:
             continue
         try:
             record = do(entry)
-        except Exception as error:  # one bad file never stops another
+        except BaseException as error:  # one bad file never stops another
+            if is_interrupt(error):
+                raise
             traceback.print_exc()
             words = f"unexpected {type(error).__name__}: {error}; please report it with the log"
             record = _fail(work, stage, plan, entry, " ".join(words.split()), "environment")
@@ -174,6 +179,8 @@ class _Worker:
         self.process = subprocess.Popen(
             python(*command), stdin=pipe, stdout=pipe, text=True, env=child_environment()
         )
+        if self.process.stdout is None or self.process.stdout.readline().strip() != _READY:
+            raise SystemExit(self.stop() or 1)  # not the fault of a measurement: its log says why
 
     def do(self, number: int) -> dict[str, Any] | None:
         """Have one entry done; None where the process died."""
@@ -238,8 +245,8 @@ class _Supervisor:
             answer = worker.do(number)
             if answer is None:
                 code = worker.stop()
-                if code >= 0 or -code == signal.SIGTERM:
-                    raise SystemExit(code if code > 0 else _TERMINATED)
+                if code == _TERMINATED or -code == signal.SIGTERM:
+                    raise SystemExit(_TERMINATED)
                 attempts.died(entry["measurement"])
                 self._say(number, f"the process ended ({exit_words(code)})")
                 worker = self._start()

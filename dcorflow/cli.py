@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import traceback
@@ -98,6 +99,7 @@ def _report(args: argparse.Namespace, work: Workdir) -> int:
 def _plan(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.config import load_yaml, resolve_config
     from dcorflow.discover.run import discover
+    from dcorflow.files import printable
 
     if args.configfile:
         data = load_yaml(args.configfile)
@@ -115,9 +117,9 @@ def _plan(args: argparse.Namespace, work: Workdir) -> int:
     print(f"to edit without compressing: {len(pending.edit)} measurements")
     print(f"plans to rewrite: {len(pending.written)}; tasks lost: {len(pending.tasks)}")
     for item in waiting + problems:
-        print(f"  {item.state:12} {item.source}: {item.reason}")
+        print(f"  {item.state:12} {printable(item.source)}: {printable(item.reason)}")
     for text in found.warnings:
-        print(f"  warning      {text}")
+        print(f"  warning      {printable(text)}")
     return 0
 
 
@@ -149,6 +151,8 @@ def _check(args: argparse.Namespace, work: Workdir) -> int:
     try:
         look_closely(args.file)
         cues = read_cues(args.file, "source")
+        if stopped := [c for c in cues if c.id == "check:failed"]:
+            raise MeasurementError(stopped[0].message)
     except MeasurementError as error:
         if args.json:
             print(json.dumps({"file": str(args.file), "unreadable": error.reason, "cues": []}))
@@ -247,6 +251,9 @@ def _add_stages(commands: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # file names may hold bytes that are no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     args = make_parser().parse_args(arguments)
     try:
         code: int = args.function(args, Workdir(args.directory.absolute()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -27,11 +28,16 @@ class PlainLoader(yaml.SafeLoader):
 
 PlainLoader.yaml_implicit_resolvers = {
     first: [(tag, rule) for tag, rule in rules if tag not in _TAGS]
-    for _TAGS in [{"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:int"}]
+    for _TAGS in [{f"tag:yaml.org,2002:{name}" for name in ("timestamp", "int", "float")}]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")
+)
+PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$"),
+    list("-+0123456789."),
 )
 
 
@@ -148,7 +154,7 @@ def resolve_config(data: Mapping[str, Any], workdir: Path, origin: str = "the co
         _fill_defaults(schema("config"), config)
         roots = config["input"]["root"]
         config["input"]["root"] = [
-            str((workdir / Path(r).expanduser()).absolute())
+            str((workdir / os.path.expanduser(r)).absolute())  # noqa: PTH111 (leaves an unknown user alone)
             for r in ([roots] if isinstance(roots, str) else roots)
         ]
         found = _beyond_schema(config)

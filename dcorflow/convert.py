@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dcorflow.errors import MeasurementError, explain_os_error
+from dcorflow.errors import MeasurementError, explain_os_error, is_interrupt
 
 #: Log with what dclab warned about, named as dclab's own converter names it.
 WARNINGS_LOG = "dclab-tdms2rtdc-warnings"
@@ -78,7 +78,9 @@ def convert(path_in: Path, path_out: Path) -> list[dict[str, str]]:
             raise MeasurementError(_why_not(path_in, error)) from error
         except (MeasurementError, MemoryError):
             raise
-        except Exception as error:  # dclab and npTDMS raise whatever a damaged file provokes
+        except BaseException as error:  # dclab and npTDMS raise whatever a damaged file provokes
+            if is_interrupt(error):
+                raise
             raise MeasurementError(_why_not(path_in, error)) from error
     lines = _warning_lines(caught, path_in.parent)
     _normalize(path_out, logs | ({WARNINGS_LOG: lines} if lines else {}), identifier, mask)
@@ -117,7 +119,7 @@ def _export(dataset: Any, path_out: Path) -> tuple[list[dict[str, str]], np.ndar
     return changes, kept
 
 
-def _why_not(path: Path, error: Exception) -> str:
+def _why_not(path: Path, error: BaseException) -> str:
     words = " ".join(str(error).replace(str(path.parent), "").split())[:200]
     return (
         f"dclab cannot read this .tdms measurement ({type(error).__name__}: {words}); "

@@ -46,6 +46,11 @@ class MeasurementError(Exception):
         self.failure: FailureClass = failure
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Return whether somebody ends the process; dclab derives errors of its own from `BaseException`, too."""
+    return isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit))
+
+
 def explain_os_error(error: OSError) -> str | None:
     """Return a plain sentence for an operating system error, None where it is no such error.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import json
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,8 +22,6 @@ TEMP_PREFIX = ".dcorflow-"
 #: A younger temporary file may belong to a process that has not locked it yet (seconds).
 _LEFTOVER_AGE = 10
 _BLOCK = 1 << 22
-#: Held by whoever works in a scratch folder.
-_LOCK = "lock"
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -50,6 +50,19 @@ def replacing(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+@contextlib.contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Yield a temporary folder, locked for `clean_leftovers` like the files of `replacing`."""
+    with tempfile.TemporaryDirectory(dir=parent, prefix=TEMP_PREFIX) as name:
+        handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield Path(name)
+        finally:
+            os.close(handle)
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` survive a power loss."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -60,9 +73,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Return True for a temporary file of dcorflow that no living process holds."""
+    """Return True for a temporary file or folder of dcorflow that no living process holds."""
+    folder = path.is_dir() and not path.is_symlink()
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        handle = os.open(path, (os.O_RDONLY if folder else os.O_RDWR) | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
@@ -85,30 +99,13 @@ def clean_leftovers(folder: Path) -> int:
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             path = Path(entry.path)
-            if not entry.name.startswith(TEMP_PREFIX):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                if is_leftover(path / _LOCK):
+            if entry.name.startswith(TEMP_PREFIX) and is_leftover(path):
+                if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(path, ignore_errors=True)
-                    removed += 1
-            elif is_leftover(path):
-                path.unlink(missing_ok=True)
+                else:
+                    path.unlink(missing_ok=True)
                 removed += 1
     return removed
-
-
-@contextlib.contextmanager
-def scratch_folder(parent: Path) -> Iterator[Path]:
-    """Yield a new folder below `parent` that is removed afterwards, or by `clean_leftovers`."""
-    folder = parent / f"{TEMP_PREFIX}{secrets.token_hex(8)}"
-    folder.mkdir(parents=True)
-    try:
-        with (folder / _LOCK).open("w") as lock:
-            with contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -133,8 +130,14 @@ def read_text(path: Path) -> str:
 
 
 def to_json(data: Any) -> str:
-    """Return readable JSON with sorted keys, so that equal data give equal bytes."""
-    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    """Return readable JSON with sorted keys, so that equal data give equal bytes; dates become text."""
+    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, default=_date_text) + "\n"
+
+
+def _date_text(value: object) -> str:
+    if isinstance(value, (datetime.date, datetime.time)):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no plain data")
 
 
 def read_json(path: Path) -> Any:
@@ -155,6 +158,11 @@ def escape(field: str) -> str:
     return "".join(
         _ESCAPES.get(c) or (f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c) for c in field
     )
+
+
+def printable(text: str) -> str:
+    """Make one line of text safe for a terminal: stray bytes and control characters become escapes."""
+    return "".join(c if c.isprintable() else escape(c) if escape(c) != c else repr(c)[1:-1] for c in text)
 
 
 def unescape(field: str) -> str:

@@ -14,9 +14,9 @@ import h5py
 from dcorflow import engine, recipes
 from dcorflow.compress.body import HISTORY_LOG
 from dcorflow.compress.prepare import Entry, replace_tail
-from dcorflow.errors import MeasurementError, explain_os_error
+from dcorflow.errors import MeasurementError, explain_os_error, is_interrupt
 from dcorflow.hdf5 import members, open_source
-from dcorflow.naming import to_ascii
+from dcorflow.naming import short_hash, to_ascii
 from dcorflow.records import Failure, Record, load_record, save_record
 from dcorflow.seal import seal
 from dcorflow.workdir import Workdir
@@ -72,7 +72,8 @@ def _identify(category: str, section: str, key: str, message: str) -> str:
     name = re.search(r"'([^']+)'", message)
     if category == "feature unknown" and name:
         return f"{UNKNOWN_FEATURE}:{name.group(1)}"
-    return f"{kind}:{_words(message)[:80]}"
+    words = _words(message)
+    return f"{kind}:{words}" if len(words) <= 80 else f"{kind}:{words[:71]}-{short_hash(words)}"
 
 
 def read_cues(path: Path, file: str) -> list[Cue]:
@@ -95,7 +96,9 @@ def read_cues(path: Path, file: str) -> list[Cue]:
         if words := explain_os_error(error):
             raise MeasurementError(words, "environment") from error
         found = [_stopped(error, file)]
-    except Exception as error:  # dclab raises whatever an odd file provokes
+    except BaseException as error:  # dclab raises whatever an odd file provokes
+        if is_interrupt(error):
+            raise
         found = [_stopped(error, file)]
     return list({c.id: c for c in found}.values())
 
@@ -107,7 +110,7 @@ def _cue(cue: Any, file: str, decides: bool = False) -> Cue:
     return Cue(name, cue.level, cue.category, section, key, cue.msg, file, unfit)
 
 
-def _stopped(error: Exception, file: str) -> Cue:
+def _stopped(error: BaseException, file: str) -> Cue:
     message = f"dclab's integrity check cannot handle this file ({type(error).__name__}: {error})"
     return Cue("check:failed", "violation", "check", "", "", message, file, unfit=file == "prepared")
 

@@ -12,7 +12,7 @@ _UMLAUTS = str.maketrans(
 )  # fmt: skip
 #: Longest identifier of a dataset or measurement; file systems allow 255 bytes a name.
 _LONGEST_SLUG = 80
-_LONGEST_NAME = 120
+_LONGEST_NAME, _LONGEST_SUFFIX = 120, 20
 #: Names that the acquisition software gives to every measurement: they say nothing alone
 #: (dcoraid.gui.panel_uploads.resources_model has `M[0-9]*_data.rtdc`).
 _GENERIC = re.compile(r"^(m\d*_)?data\.rtdc$|^m\d+\.rtdc$|^measurement\.rtdc$", re.IGNORECASE)
@@ -65,7 +65,7 @@ def resource_name(name: str, folder: str = "") -> str:
     suffix = re.sub(r"[^a-z0-9]+", "", to_ascii(suffix).lower())
     if len(clean) > _LONGEST_NAME:
         clean = f"{clean[: _LONGEST_NAME - 9]}-{short_hash(stem)}"
-    return f"{clean}.{suffix}" if suffix else clean
+    return f"{clean}.{suffix[:_LONGEST_SUFFIX]}" if suffix else clean
 
 
 def unique(name: str, taken: set[str]) -> str:
@@ -83,4 +83,5 @@ def unique(name: str, taken: set[str]) -> str:
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Return a key that sorts M2 before M10."""
-    return [(0, int(p), p) if p.isdigit() else (1, 0, p.lower()) for p in re.split(r"(\d+)", text)]
+    parts = re.split(r"(\d+)", text)
+    return [(0, int(p), p) if at % 2 else (1, 0, p.lower()) for at, p in enumerate(parts) if p]

@@ -175,7 +175,7 @@ class RecordIndex:
             text = read_text(self.work.record_index)
         except OSError:
             return
-        for line in text.splitlines():
+        for line in text.split("\n"):
             try:
                 stats, values = json.loads(line)
                 self._stats[values["measurement"]] = stats

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from dcorflow.files import escape, read_json, to_tsv, write_if_changed
+from dcorflow.files import escape, printable, read_json, to_tsv, write_if_changed
 from dcorflow.records import RecordIndex
 from dcorflow.source.inventory import Item, load_inventory
 from dcorflow.task import settle
@@ -197,7 +197,7 @@ def last_lines(summary: Summary, work: Workdir) -> list[str]:
         before, after = (sum(int(s[n]) for s in sizes) for n in (0, 1))
         lines.append(f"size: {_bytes(before)} -> {_bytes(after)}")
     lines.append(f"results: {work.results} (summary.tsv says it all)")
-    return lines + _advice(summary, counts)
+    return [printable(line) for line in lines + _advice(summary, counts)]
 
 
 def _worth_showing(summary: Summary) -> list[tuple[str, dict[str, Any]]]:

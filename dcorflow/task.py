@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 
-from dcorflow.errors import FailureClass
+from dcorflow.errors import FailureClass, explain_os_error
 from dcorflow.files import copy_file, read_json, replacing, to_json, write_if_changed, write_text
 from dcorflow.integrity import UNKNOWN_FEATURE, Cue, cues_of, is_ignored
 from dcorflow.metadata.resolve import missing_fields
@@ -164,10 +164,9 @@ def _remove_stale(work: Workdir, group: str, datasets: list[dict[str, Any]]) -> 
 
 def _find_twins(members: list[dict[str, Any]]) -> None:
     """Note for each duplicate whether what it equals is in the same dataset."""
-    sources = {m["source"] for m in members}
+    inside = {m["measurement"] for m in members}
     for member in members:
-        twin = member["reason"].removeprefix("same content as ").partition(";")[0]
-        member["twin_inside"] = twin in sources
+        member["twin_inside"] = member["twin"] in inside
 
 
 def _row(dataset: str, member: dict[str, Any], record: Record | None, verdict: Verdict) -> dict[str, Any]:
@@ -208,7 +207,13 @@ def _settle_dataset(work: Workdir, dataset: dict[str, Any], judged: Judged, writ
     status, reasons = _dataset_status(dataset, judged, bool(ready))
     files: dict[str, list[int]] = {}
     if write and status in ("ready", "incomplete") and ready:
-        names = [_copy_companion(folder, companion) for companion in dataset["companions"]]
+        names = []
+        for companion in dataset["companions"]:
+            try:
+                names.append(_copy_companion(folder, companion))
+            except OSError as error:
+                status = "incomplete"
+                reasons.append(f"{companion['path']}: {explain_os_error(error) or error}")
         task = make_task(folder, dataset, ready, names)
         write_if_changed(folder / TASK_NAME, task)
         files = {name: _stat(folder / name) for name in (TASK_NAME, *names)}
@@ -291,7 +296,7 @@ def _run_order(pair: tuple[dict[str, Any], Record]) -> Any:
     facts = record.facts
     try:
         index = int(float(facts.get("run index", 0)))
-    except ValueError:
+    except (ValueError, OverflowError):
         index = 0
     return (facts.get("date", ""), index, facts.get("time", ""), natural_key(member["name"]))
 

@@ -21,6 +21,7 @@ from dcorflow.hdf5 import Entry, copy_attributes, open_source, refuse_outside_da
 HISTORY_LOG = "dcorflow-history"
 #: Features that map the events of a basin (dclab.rtdc_dataset.copier.rtdc_copy).
 _BASINMAP = re.compile("^basinmap[0-9]*$")
+_GROUPS = ("events", "logs", "tables", "basins", "basin_events")
 _STATISTICS = (("min", np.nanmin), ("max", np.nanmax), ("mean", np.nanmean))
 
 LogRule = Literal["keep", "strip"] | dict[str, list[str]]
@@ -108,6 +109,8 @@ class _Writer:
         if entry.kind == "datatype":
             return "named data type: its users carry their type themselves"
         section, _, name = entry.path.partition("/")
+        if not name and section in _GROUPS and entry.kind == "dataset":
+            return "a dataset where the format has a group"
         if not name or "/" in name:
             return None
         if section == "logs" and name == HISTORY_LOG:

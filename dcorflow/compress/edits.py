@@ -24,7 +24,9 @@ def data_facts(h5: h5py.File) -> dict[str, int]:
     names = sorted(events)
     if not names:
         return facts
-    facts["experiment:event count"] = len(events[names[0]])
+    plain = [name for name in names if name != "trace"]
+    traces = [events["trace"][n] for n in sorted(events["trace"])] if not plain else []
+    facts["experiment:event count"] = len(events[plain[0]]) if plain else len(traces[0]) if traces else 0
     trace = events.get("trace")
     if isinstance(trace, h5py.Group) and len(trace):
         first = trace[sorted(trace)[0]]

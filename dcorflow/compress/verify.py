@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -57,9 +58,11 @@ class _Comparison:
     def __init__(self, prepared: h5py.File, source: h5py.File) -> None:
         self.prepared, self.source = prepared, source
         try:
-            history = read_history(prepared)
-        except (KeyError, ValueError):
-            history = {"dropped": [], "changed": [], "added": [], "edits": []}
+            self._learn(read_history(prepared))
+        except (KeyError, ValueError, TypeError, AttributeError, OSError):  # not ours: explains nothing
+            self._learn({"dropped": [], "changed": [], "added": [], "edits": []})
+
+    def _learn(self, history: dict[str, Any]) -> None:
         self.dropped = {d["what"] for d in history["dropped"]}
         self.changed = {c["what"] for c in history["changed"]}
         self.added = {(a["what"], n) for a in history["added"] for n in a["how"].split(", ")}

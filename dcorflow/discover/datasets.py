@@ -29,8 +29,11 @@ def assign_datasets(items: list[Item], by: str) -> None:
     several = len({item.root for item in items}) > 1
     present = [item for item in items if item.state != "gone"]
     keys = {id(item): _key(item, by, several) for item in present}
-    settled = {item.key: (item.dataset, item.origin) for item in present
-               if item.dataset and item.key == keys[id(item)]}  # fmt: skip
+    living = {item.dataset for item in present}
+    settled = {item.key: (item.dataset, item.origin) for item in items
+               if item.state == "gone" and item.dataset and item.dataset not in living}  # fmt: skip
+    settled |= {item.key: (item.dataset, item.origin) for item in present
+                if item.dataset and item.key == keys[id(item)]}  # fmt: skip
     movers = defaultdict(list)
     for item in present:
         if item.key != keys[id(item)] or not item.dataset:
@@ -59,7 +62,7 @@ def assign_datasets(items: list[Item], by: str) -> None:
 
 def _key(item: Item, by: str, several: bool) -> str:
     if by == "directory":
-        key = item.folder or item.root
+        key = item.folder or f"{item.root}/."
         return f"{item.root}/{item.folder}".rstrip("/") if several and item.folder else key
     match = re.search(by, item.source)
     return (match.group("dataset") or "") if match else ""

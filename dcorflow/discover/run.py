@@ -75,6 +75,7 @@ class _Pass:
             max_vanished=settings["max_vanished"],
             known_content=lambda m: (self.index.get(m) or {}).get("content", ""),
             workers=min(4, os.cpu_count() or 1),
+            wanted=lambda item: not folders.left_out(item.root, item.source),
         )
         changes = matcher.run()
         assign_datasets(self.items, self.config["datasets"]["by"])
@@ -106,6 +107,8 @@ class _Pass:
             wrong |= dict.fromkeys(errors)
             self.wanted[item.measurement] = wanted
             if wanted.left_out and item.state in ("found", "problem", "duplicate"):
+                if item.state == "problem":
+                    item.fingerprint = ""  # so that it is probed again once it is wanted
                 item.state, item.reason = "left out", f"use: no ({wanted.left_out})"
         if wrong:
             raise UsageError("metadata needs changes:\n" + "\n".join(f"  - {w}" for w in wrong))
@@ -228,6 +231,8 @@ class _Pass:
         sources = [(i.root, i.source) for i in present]
         fields, wrong = resolve_dataset(self.config, folders, present[0].key, sources)
         ids = {known[place] for i in present if (place := (i.root, i.folder)) in known}
+        if self.config["datasets"]["uploaded"] == "leave" and any(i.state != "left alone" for i in present):
+            ids = set()  # the id belongs to what is left alone
         if len({dataset_id for _, dataset_id in ids}) > 1:
             found = "; ".join(f"{path}: {dataset_id}" for path, dataset_id in sorted(ids))
             wrong.append(
@@ -267,6 +272,7 @@ class _Pass:
                 "reason",
                 "failure",
                 "note",
+                "twin",
             )
         } | {"bytes": item.size, "supplements": wanted.supplements, "ignore": wanted.ignore}
 

@@ -66,6 +66,14 @@ class FolderSettings:
                     found.append(Layer(f"{where}, measurements, {pattern}", single or {}, single=True))
         return found
 
+    def left_out(self, root: str, source: str) -> str:
+        """Return why a measurement is left out on purpose, empty where it is not."""
+        reason = ""
+        for layer in self.layers(root, source):
+            if layer.settings.get("use") is not None:
+                reason = "" if layer.settings["use"] else str(layer.settings["reason"])
+        return reason
+
     def unused(self) -> list[str]:
         """Return the entries for single measurements that matched none: probably mistyped."""
         return [

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from functools import lru_cache
 from typing import Any
 
 from dcorflow.dclab_parts import definitions
 
+#: YAML 1.1 makes a number of 10:30:00 without quotes.
+_CLOCK = ("experiment:time", "experiment:date")
 #: What an HDF5 attribute of dclab may hold.
 Value = str | int | float | bool | list[float]
 
@@ -43,13 +46,22 @@ def _convert(key: str, text: str) -> Value:
         raise ValueError(f"unknown metadata key '{key}'{hint}")
     if value is None or isinstance(value, dict) or value == "":
         raise ValueError(f"'{key}' needs a value, found {value!r}")
+    if isinstance(value, list) and any(isinstance(v, (str, list, dict)) for v in value):
+        raise ValueError(f"'{key}' cannot hold a list of text, found {value!r}")
     if section == "user":
         return _plain(value)
     expected = dfn.get_config_value_type(section, name)
+    takes_bool = bool in (expected if isinstance(expected, tuple) else (expected,))
+    if isinstance(value, bool) and not takes_bool:
+        raise ValueError(f"'{key}' has the wrong type: {value!r} ({_type_words(expected)}; quote text)")
+    if key in _CLOCK and isinstance(value, (int, float)):
+        raise ValueError(f"'{key}' must be text, found {value!r}; put it in quotes, such as '10:30:00'")
     try:
         converted = _plain(dfn.get_config_value_func(section, name)(value))
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"'{key}' has the wrong type: {value!r} ({_type_words(expected)})") from error
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise ValueError(f"'{key}' must be a number, found {value!r}")
     if isinstance(converted, int) and not isinstance(converted, bool):
         _refuse_lost_fraction(key, value, converted)
     return converted.strip() if isinstance(converted, str) else converted

@@ -45,6 +45,8 @@ class Matcher:
         Returns the digest over all bytes of a measurement's source from its record, or "".
     workers
         Processes that look into new files.
+    wanted
+        Returns False for what the user left out: it is no original of a duplicate.
     """
 
     def __init__(
@@ -56,10 +58,11 @@ class Matcher:
         max_vanished: float,
         known_content: Callable[[str], str],
         workers: int,
+        wanted: Callable[[Item], bool] = lambda item: True,
     ) -> None:
         self.items, self.trees = items, trees
         self.min_age, self.max_vanished = min_age, max_vanished
-        self.known_content, self.workers = known_content, workers
+        self.known_content, self.workers, self.wanted = known_content, workers, wanted
         self.roots = {tree.name: tree.root for tree in trees}
         self.changes = Changes()
         self.now = time.time()
@@ -107,6 +110,8 @@ class Matcher:
             return True
         if before == "problem":
             return item.failure == "environment"
+        if before == "gone" and not self.known_content(item.measurement):
+            return True  # perhaps it could not be used before it vanished
         self._set(item, "found")
         return not item.fingerprint
 
@@ -166,18 +171,17 @@ class Matcher:
         """Probe items, and recognise those of the new ones that moved here."""
         paths = [[self.roots[i.root] / f.path for f in i.files] for i in look]
         probes = probe_all([(i.kind, p) for i, p in zip(look, paths, strict=True)], self.workers)
-        missing = {}
-        for old in self.items:
-            if old.unseen and old.fingerprint:
-                missing[old.fingerprint, old.size] = old
-        new = {item.measurement for item in self.changes.new}
+        missing = [old for old in self.items if old.unseen and old.fingerprint]
+        unknown = {i.measurement for i in look if not i.fingerprint and not self.known_content(i.measurement)}
         for item, result in zip(look, probes, strict=True):
             self._apply(item, result)
-            if item.measurement not in new or not result.fingerprint:
+            if item.measurement not in unknown or not result.fingerprint:
                 continue
-            candidate = missing.get((result.fingerprint, item.size))
-            if candidate is not None and self._same_content(candidate, item):
-                del missing[result.fingerprint, item.size]
+            same = [o for o in missing if (o.fingerprint, o.size) == (result.fingerprint, item.size)]
+            same.sort(key=lambda old: old.name_on_disk != item.name_on_disk)
+            candidate = next((old for old in same if self._same_content(old, item)), None)
+            if candidate is not None:
+                missing.remove(candidate)
                 self._move(candidate, item)
 
     def _apply(self, item: Item, result: Probe) -> None:
@@ -210,7 +214,8 @@ class Matcher:
     def _move(self, old: Item, item: Item) -> None:
         """Give the identity of `old` to the place of `item`."""
         self.changes.moved.append((old.source, old))
-        self.changes.new.remove(item)
+        if item in self.changes.new:
+            self.changes.new.remove(item)
         self.items.remove(item)
         old.root, old.source, old.files = item.root, item.source, item.files
         old.kind, old.note, old.unseen = item.kind, item.note, False
@@ -233,7 +238,7 @@ class Matcher:
         """Keep one of several measurements with the same bytes; the others name it."""
         groups: dict[tuple[str, int], list[Item]] = {}
         for item in self.items:
-            if item.state == "found" and item.fingerprint:
+            if item.state == "found" and item.fingerprint and self.wanted(item):
                 groups.setdefault((item.fingerprint, item.size), []).append(item)
         for group in groups.values():
             if len(group) == 1:
@@ -243,7 +248,11 @@ class Matcher:
             for item in group:
                 original = first.setdefault(self._content(item), item)
                 if original is not item:
-                    self._set(item, "duplicate", f"same content as {original.source}; not prepared twice")
+                    where = original.source
+                    if original.root != item.root:
+                        where += f" in {original.root}"
+                    self._set(item, "duplicate", f"same content as {where}; not prepared twice")
+                    item.twin = original.measurement
 
     def _originality(self, item: Item) -> tuple[bool, int, int, str, str]:
         """Sort the likely original first: prepared before, else the oldest, the shortest name."""
@@ -253,7 +262,7 @@ class Matcher:
 
     def _set(self, item: Item, state: str, reason: str = "") -> None:
         item.state, item.reason = state, reason  # type: ignore[assignment]
-        item.failure = "content"
+        item.failure, item.twin = "content", ""
 
 
 def _new_id(found: Found, taken: set[str]) -> str:

@@ -15,7 +15,7 @@ State = Literal["found", "in progress", "problem", "duplicate", "left out", "lef
 
 COLUMNS = (
     "measurement", "dataset", "source", "kind", "bytes", "state", "reason", "note",
-    "root", "name", "key", "origin", "failure", "fingerprint", "content", "batch", "files",
+    "twin", "root", "name", "key", "origin", "failure", "fingerprint", "content", "batch", "files",
 )  # fmt: skip
 
 
@@ -60,6 +60,8 @@ class Item:
     fingerprint: str = ""
     content: str = ""
     batch: str = ""
+    #: The measurement that a duplicate equals.
+    twin: str = ""
     #: True while this run has not seen its files yet; not stored.
     unseen: bool = field(default=True, compare=False)
 
@@ -67,6 +69,11 @@ class Item:
     def size(self) -> int:
         """Bytes of all source files."""
         return sum(f.size for f in self.files)
+
+    @property
+    def name_on_disk(self) -> str:
+        """File name of the main file."""
+        return self.source.rpartition("/")[2]
 
     @property
     def folder(self) -> str:
@@ -78,7 +85,7 @@ class Item:
         files = json.dumps([[f.path, f.size, f.mtime_ns] for f in self.files], separators=(",", ":"))
         return [
             self.measurement, self.dataset, self.source, self.kind, str(self.size), self.state,
-            self.reason, self.note, self.root, self.name, self.key, self.origin,
+            self.reason, self.note, self.twin, self.root, self.name, self.key, self.origin,
             self.failure if self.state == "problem" else "", self.fingerprint, self.content,
             self.batch, files,
         ]  # fmt: skip
@@ -125,6 +132,7 @@ def _item(row: dict[str, str]) -> Item:
         fingerprint=row["fingerprint"],
         content=row["content"],
         batch=row["batch"],
+        twin=row["twin"],
     )
 
 

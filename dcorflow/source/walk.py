@@ -199,7 +199,7 @@ def _take_measurements(
 ) -> set[str]:
     """Add a folder's measurements; return the names of all files that belong to them."""
     taken: set[str] = set()
-    stems = {name[:-5].lower(): name for name, kind, _ in measured if kind == "rtdc"}
+    stems = {name[:-5].lower(): name for name, kind, wrong in measured if kind == "rtdc" and not wrong}
     converted: dict[str, str] = {}
     for name, kind, _ in measured:
         if kind == "tdms":
@@ -232,7 +232,7 @@ def _side_files(name: str, plain: dict[str, SourceFile]) -> list[str]:
         if lower.endswith(".tdms"):
             mine = lower == f"{stem}_traces.tdms"
         elif lower.endswith(".tdms_index"):
-            mine = lower.startswith(stem)
+            mine = lower in (f"{stem}.tdms_index", f"{stem}_traces.tdms_index")
         else:
             mine = lower.startswith(prefix) and lower.endswith(SIDE_SUFFIXES)
         if mine or lower in SIDE_NAMES:

@@ -1,0 +1,59 @@
+"""Copy a dataset's attributes with their exact types."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+
+from .errors import UnsupportedDataset
+
+
+def type_has(kind: h5py.h5t.TypeID, wanted: tuple[int, ...]) -> bool:
+    """Whether an HDF5 type or any part of it belongs to one of the classes `wanted`."""
+    if kind.get_class() in wanted:
+        return True
+    if isinstance(kind, h5py.h5t.TypeCompoundID):
+        parts = range(kind.get_nmembers())
+        return any(type_has(kind.get_member_type(i), wanted) for i in parts)
+    if isinstance(kind, h5py.h5t.TypeArrayID | h5py.h5t.TypeVlenID):
+        return type_has(kind.get_super(), wanted)
+    return False
+
+
+def has_variable_parts(kind: h5py.h5t.TypeID) -> bool:
+    """Whether elements of an HDF5 type hold pointers (variable-length strings or arrays)."""
+    if isinstance(kind, h5py.h5t.TypeStringID):
+        return bool(kind.is_variable_str())
+    if isinstance(kind, h5py.h5t.TypeCompoundID):
+        return any(has_variable_parts(kind.get_member_type(i)) for i in range(kind.get_nmembers()))
+    if isinstance(kind, h5py.h5t.TypeArrayID):
+        return has_variable_parts(kind.get_super())
+    return kind.get_class() == h5py.h5t.VLEN
+
+
+def copy_attributes(source: h5py.Dataset, target: h5py.Dataset) -> None:
+    """Copy all attributes byte for byte: type, character set, padding and shape stay.
+
+    Raises
+    ------
+    UnsupportedDataset
+        For attributes that hold references, which mean nothing in another file.
+    """
+    for index in range(h5py.h5a.get_num_attrs(source.id)):
+        attribute = h5py.h5a.open(source.id, index=index, index_type=h5py.h5.INDEX_NAME)
+        kind, space, name = attribute.get_type().copy(), attribute.get_space(), attribute.name
+        if type_has(kind, (h5py.h5t.REFERENCE,)):
+            raise UnsupportedDataset(
+                source.name, f"its attribute {name!r} holds references into the source file"
+            )
+        copied = h5py.h5a.create(target.id, name, kind, space)
+        if space.get_simple_extent_type() == h5py.h5s.NULL:
+            continue
+        if has_variable_parts(kind):
+            values = np.zeros(attribute.shape, attribute.dtype)
+            attribute.read(values)
+            copied.write(values)
+        else:
+            raw = np.zeros(attribute.shape, f"V{kind.get_size()}")
+            attribute.read(raw, kind)
+            copied.write(raw, kind)

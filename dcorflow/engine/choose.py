@@ -1,0 +1,198 @@
+"""Choose how a dataset is encoded: the fastest way that is not larger than dclab's.
+
+The measure is Zstandard level 5 in the chunks that `dclab-compress` would write ("standard").
+Samples say how each encoding compares with it; often a fast one comes out a little larger and a
+slower one smaller, and a mix of both just meets the goal in the least time. While the dataset is
+written, an account of all chunks and standard encodings of a few keep the mix on course. Nothing
+here depends on time or threads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from .encode import STANDARD, Encoding
+from .parallel import LAG
+
+#: Goal for the size, relative to the standard one; the rest is a margin for what samples miss.
+GOAL = 0.997
+#: Every so many bands of an encoding the standard one is tried, too, on a part of the band.
+PROBE_EVERY = 48
+#: Smaller datasets are encoded in the standard way at once: samples would take as long.
+SAMPLED_BYTES = 3 * 2**19
+#: Part of a dataset that is sampled, within bounds in bytes.
+SAMPLE_PART = 48
+SAMPLE_BOUNDS = (2**18, 4 * 2**20)
+#: What one per cent of size is worth in milliseconds per megabyte, for encoder "best".
+SIZE_WORTH = 1.0
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Two encodings with the same shuffle: a fast one, and one that makes up for its size."""
+
+    fast: Encoding
+    small: Encoding
+
+    @property
+    def words(self) -> str:
+        """The encodings, for the record."""
+        return " and ".join(dict.fromkeys([self.small.words, self.fast.words]))
+
+
+def best_mix(ratios: dict[Encoding, float], goal: float) -> tuple[float, float, Mix] | None:
+    """Return cost, size and encodings of the mix that meets `goal` in the least time.
+
+    Parameters
+    ----------
+    ratios
+        Size of each encoding (all with the same shuffle) relative to the standard one.
+    goal
+        Upper bound for the size of the mix.
+
+    Returns
+    -------
+    mix
+        Cost in ms/MB, relative size and the encodings; None where none is small enough.
+    """
+    found: list[tuple[float, float, Mix]] = []
+    for small, low in ratios.items():
+        if low > goal:
+            continue
+        found.append((small.cost, low, Mix(small, small)))
+        for fast, high in ratios.items():
+            if high > goal and fast.cost < small.cost:
+                part = (goal - low) / (high - low)
+                found.append((part * fast.cost + (1 - part) * small.cost, goal, Mix(fast, small)))
+    return min(found, key=lambda entry: entry[:2], default=None)
+
+
+def choose(ratios: dict[Encoding, float], *, smaller: bool, goal: float = GOAL) -> Mix | None:
+    """Return the encodings for a dataset, None where only the standard one is small enough.
+
+    Parameters
+    ----------
+    ratios
+        Size of each encoding relative to the standard one.
+    smaller
+        Whether a smaller file is worth time (encoder "best").
+    """
+    shuffles = dict.fromkeys((e.shuffle, e.block) for e in ratios)
+    options = []
+    for group in shuffles:
+        members = {e: r for e, r in ratios.items() if (e.shuffle, e.block) == group}
+        goals = (goal, *(0.995 * r for r in members.values() if r < goal)) if smaller else (goal,)
+        options += [mix for g in goals if (mix := best_mix(members, g)) is not None]
+    if not options:
+        return None
+    worth = SIZE_WORTH * 100 if smaller else 0.0
+    return min(options, key=lambda entry: (entry[0] + worth * entry[1], entry[1]))[2]
+
+
+@dataclass
+class Account:
+    """Decide for each band which encoding of a mix it gets.
+
+    Decisions for band `j` rest on the results of bands up to ``j - LAG`` only, which are known
+    whatever the number of threads.
+
+    Parameters
+    ----------
+    mix
+        The encodings.
+    sizes
+        Bytes of the samples: for each encoding of the mix, and the standard one, its own and
+        those of the standard encoding.
+    goal
+        Upper bound for the size relative to the standard encoding.
+    """
+
+    mix: Mix
+    sizes: dict[Encoding, tuple[float, float]]
+    goal: float = GOAL
+    _ratios: dict[Encoding, float] = field(default_factory=dict)
+    _pending: dict[Encoding, float] = field(default_factory=dict)
+    _unprobed: dict[Encoding, int] = field(default_factory=dict)
+    _settled: tuple[float, float] = (0.0, 0.0)
+    _bands: int = 0
+    _open: deque[Encoding] = field(default_factory=deque)
+    _late: deque[tuple[Encoding, int, tuple[int, int] | None]] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        for encoding, (size, standard) in self.sizes.items():
+            self._ratios[encoding] = size / standard
+        self._ratios.setdefault(STANDARD, 1.0)
+
+    def next(self) -> tuple[Encoding, bool]:
+        """Return the encoding of the next band, and whether to try the standard one, too."""
+        while len(self._open) >= LAG:
+            self._note(*self._late.popleft())
+            self._open.popleft()
+        encoding = self._pick()
+        self._open.append(encoding)
+        waited = self._unprobed.get(encoding, PROBE_EVERY // 2) + 1
+        probe = waited >= PROBE_EVERY and encoding != STANDARD
+        self._unprobed[encoding] = 0 if probe else waited
+        return encoding, probe
+
+    def add(self, encoding: Encoding, size: int, probe: tuple[int, int] | None) -> None:
+        """Note the result of a band, in order.
+
+        Parameters
+        ----------
+        encoding
+            What the band was encoded with.
+        size
+            Bytes it takes.
+        probe
+            Bytes of a part of it with this encoding and with the standard one, if tried.
+        """
+        self._late.append((encoding, size, probe))
+
+    def finish(self) -> float:
+        """Return the estimated size of everything relative to the standard encoding."""
+        while self._late:
+            self._note(*self._late.popleft())
+        size, standard = self._totals()
+        return size / standard if standard else 1.0
+
+    def _note(self, encoding: Encoding, size: int, probe: tuple[int, int] | None) -> None:
+        self._bands += 1
+        self._pending[encoding] = self._pending.get(encoding, 0.0) + size
+        if probe is not None:
+            before, now = self._ratios[encoding], probe[0] / probe[1]
+            # The content may have changed right after the last probe of this encoding: what
+            # makes the account worse is believed at once, what makes it better by and by.
+            ratio = max(now, (before + now) / 2)
+            waiting = self._pending.pop(encoding)
+            done, standard = self._settled
+            self._settled = (done + waiting, standard + waiting / ratio)
+            self._ratios[encoding] = ratio
+
+    def _totals(self) -> tuple[float, float]:
+        size, standard = self._settled
+        for encoding, waiting in self._pending.items():
+            size += waiting
+            standard += waiting / self._ratios[encoding]
+        return size, standard
+
+    def _pick(self) -> Encoding:
+        size, standard = self._totals()
+        # In units of bands: what is above the goal, with the bands under way as expected
+        over = (size - self.goal * standard) * self._bands / standard if standard else 0.0
+        over += sum(self._ratios[encoding] - self.goal for encoding in self._open)
+        if over + self._ratios[self.mix.fast] - self.goal <= 0:
+            return self.mix.fast
+        if self._ratios[self.mix.small] <= self.goal:
+            return self.mix.small
+        return min((STANDARD, self.mix.small), key=lambda encoding: self._ratios[encoding])
+
+
+def spread(count: int, wanted: int) -> Sequence[int]:
+    """Return `wanted` different numbers below `count`, evenly spread, ascending."""
+    wanted = max(1, min(count, wanted))
+    edges = [i * count // wanted for i in range(wanted + 1)]
+    return [(a + b) // 2 for a, b in pairwise(edges)]

@@ -1,0 +1,147 @@
+"""The ways to encode a chunk.
+
+All write what HDF5's filters read: an optional shuffle, one Zstandard frame that knows its size,
+and the Fletcher-32 checksum. The Zstandard filter declares a level, but decoding depends on no
+parameter of the encoder, so these are free.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import zstandard
+
+from . import filters, plugins
+
+_local = threading.local()
+
+Compressor = zstandard.ZstdCompressor | plugins.PluginZstd
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One way to encode chunks.
+
+    Attributes
+    ----------
+    words
+        For the record.
+    cost
+        Milliseconds per megabyte of noisy 8-bit images, measured once with Zstandard 1.5.7; only
+        the proportions matter. A constant on purpose: the choice must not depend on the machine.
+    level
+        Zstandard level that the parameters below change, 0 where it is unchanged.
+    strategy, min_match, hash_log, chain_log, search_log
+        Zstandard parameters, see "Advanced compression API" of its manual. A `chain_log` of 0
+        stands for `hash_log`.
+    shuffle
+        ``"none"``, ``"byte"`` or ``"bit"``, in front of Zstandard.
+    block
+        Elements per block of bitshuffle; 0 for its default of 8 KiB.
+    """
+
+    words: str
+    cost: float
+    level: int
+    strategy: int = 0
+    min_match: int = 0
+    hash_log: int = 0
+    shuffle: str = "none"
+    block: int = 0
+    chain_log: int = 0
+    search_log: int = 1
+
+    def encode(self, data: Any, itemsize: int) -> bytes:
+        """Return the content of a chunk, shuffled and compressed, without checksum.
+
+        Parameters
+        ----------
+        data
+            Decoded chunk, full size.
+        itemsize
+            Bytes per element.
+        """
+        if self.shuffle == "bit":
+            data = plugins.bitshuffle(data, itemsize, self.block, undo=False)
+        elif self.shuffle == "byte":
+            data = filters.shuffle(data, itemsize)
+        return self._compressor().compress(data)
+
+    def _compressor(self) -> Compressor:
+        # One context per thread: they hold tables of some MB and must not be shared.
+        known: dict[Encoding, Compressor] | None = getattr(_local, "known", None)
+        if known is None:
+            known = _local.known = {}
+        if self not in known:
+            known[self] = self._make()
+        return known[self]
+
+    def _make(self) -> Compressor:
+        if self == STANDARD and plugins.zstd_library() is not None:
+            return plugins.PluginZstd(self.level)
+        if not self.strategy:
+            return zstandard.ZstdCompressor(level=self.level, write_content_size=True)
+        parameters = zstandard.ZstdCompressionParameters(
+            compression_level=self.level,
+            strategy=self.strategy,
+            min_match=self.min_match,
+            hash_log=self.hash_log,
+            chain_log=self.chain_log or self.hash_log,
+            window_log=20,
+            search_log=self.search_log,
+            write_content_size=True,
+        )
+        return zstandard.ZstdCompressor(compression_params=parameters)
+
+
+FAST, DFAST = zstandard.STRATEGY_FAST, zstandard.STRATEGY_DFAST
+GREEDY = zstandard.STRATEGY_GREEDY
+
+#: What dclab and HDF5's filter write, byte for byte: the measure of all others.
+STANDARD = Encoding("zstd level 5", 15.0, 5)
+
+#: Encodings with dclab's filters only. In sensor noise, matches of four bytes are rare but short
+#: searches find those that pay, where level 5 takes many that cost more than they save.
+COMPAT: tuple[Encoding, ...] = (
+    Encoding("zstd fast 7", 1.2, 1, FAST, 7, 14),
+    Encoding("zstd fast 5", 3.2, 1, FAST, 5, 14),
+    Encoding("zstd fast 4/14", 4.9, 1, FAST, 4, 14),
+    Encoding("zstd fast 4/16", 6.5, 1, FAST, 4, 16),
+    Encoding("zstd fast 4/18", 8.5, 1, FAST, 4, 18),
+    STANDARD,
+)
+
+#: The same for content that repeats itself, such as background images that many events share:
+#: there level 5 is fast already, and its long search for matches pays. Costs are relative to it.
+SMOOTH: tuple[Encoding, ...] = (
+    Encoding("zstd dfast", 6.5, 3, DFAST, 4, 15, chain_log=13),
+    Encoding("zstd greedy", 12.0, 3, GREEDY, 4, 15, chain_log=17, search_log=3),
+    STANDARD,
+)
+
+
+def shuffled(itemsize: int, chunk_items: int) -> tuple[Encoding, ...]:
+    """Return the encodings with a shuffle in front, for elements of `itemsize` bytes.
+
+    Parameters
+    ----------
+    chunk_items
+        Elements per chunk: bit planes of a whole chunk cost least time, planes of small blocks
+        sometimes less space.
+    """
+    found: list[Encoding] = []
+    if plugins.bitshuffle_library() is not None:
+        whole = max(8, chunk_items - chunk_items % 8)
+        for block, words in ((0, "bitshuffle"), (whole, "bitshuffle of chunks")):
+            found += [
+                Encoding(f"{words} + zstd fast", 1.9, 1, FAST, 6, 14, "bit", block),
+                Encoding(f"{words} + zstd dfast", 2.5, 3, DFAST, 5, 16, "bit", block),
+            ]
+    if itemsize > 1:
+        found += [
+            Encoding("shuffle + zstd level 1", 2.5, 1, shuffle="byte"),
+            Encoding("shuffle + zstd level 5", 10.0, 5, shuffle="byte"),
+        ]
+    return tuple(found)

@@ -1,0 +1,124 @@
+"""Functions of the filters that hdf5plugin registers, called past HDF5 so that threads can.
+
+These are the shared libraries that HDF5 itself loads to read and write such chunks. What is
+missing in them (another build of the plugins) is done without: callers ask first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+import hdf5plugin
+import numpy as np
+
+
+def _load(plugin: str, functions: dict[str, tuple[Any, list[Any]]]) -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL(hdf5plugin.get_config().registered_filters[plugin])
+        for name, (result, arguments) in functions.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError, TypeError, KeyError):
+        return None
+    return library
+
+
+@functools.cache
+def bitshuffle_library() -> ctypes.CDLL | None:
+    """Return the library with bitshuffle's functions, None without them.
+
+    https://github.com/kiyo-masui/bitshuffle, src/bitshuffle_core.h: input, output, number of
+    elements, bytes per element, elements per block (0: default).
+    """
+    arguments = [ctypes.c_void_p] * 2 + [ctypes.c_size_t] * 3
+    names = ("bshuf_bitshuffle", "bshuf_bitunshuffle")
+    return _load("bshuf", dict.fromkeys(names, (ctypes.c_int64, arguments)))
+
+
+def bitshuffle(data: Any, itemsize: int, block: int, *, undo: bool) -> np.ndarray[Any, Any]:
+    """Apply bitshuffle to bytes, or undo it.
+
+    Parameters
+    ----------
+    data
+        Bytes of whole elements.
+    itemsize
+        Bytes per element.
+    block
+        Elements per block, a multiple of 8; 0 for the default.
+    undo
+        Whether to restore the elements.
+
+    Raises
+    ------
+    ValueError
+        If the options do not fit the data.
+    """
+    library = bitshuffle_library()
+    assert library is not None
+    source = np.frombuffer(data, np.uint8)
+    if itemsize < 1 or block % 8 or source.size % itemsize:
+        raise ValueError("the options of its bitshuffle filter do not fit its type")
+    result = np.empty_like(source)
+    function = library.bshuf_bitunshuffle if undo else library.bshuf_bitshuffle
+    items = source.size // itemsize
+    done = function(source.ctypes.data, result.ctypes.data, items, itemsize, block)
+    if done < 0:
+        raise ValueError(f"bitshuffle reports error {done}")
+    return result
+
+
+@functools.cache
+def zstd_library() -> ctypes.CDLL | None:
+    """Return the library with the Zstandard that HDF5's filter uses, None without it.
+
+    https://facebook.github.io/zstd/zstd_manual.html, "Explicit context".
+    """
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    compress = [pointer, pointer, size, pointer, size, ctypes.c_int]
+    return _load(
+        "zstd",
+        {
+            "ZSTD_createCCtx": (pointer, []),
+            "ZSTD_freeCCtx": (size, [pointer]),
+            "ZSTD_compressBound": (size, [size]),
+            "ZSTD_compressCCtx": (size, compress),
+            "ZSTD_isError": (ctypes.c_uint, [size]),
+        },
+    )
+
+
+class PluginZstd:
+    """Compress exactly as HDF5's Zstandard filter does: same library, same parameters.
+
+    Parameters
+    ----------
+    level
+        Compression level.
+    """
+
+    def __init__(self, level: int) -> None:
+        library = zstd_library()
+        assert library is not None
+        self._library, self._level = library, level
+        self._context = library.ZSTD_createCCtx()
+        if not self._context:
+            raise MemoryError("no memory for a Zstandard context")
+
+    def compress(self, data: Any) -> bytes:
+        """Return `data` as one frame."""
+        source = np.frombuffer(data, np.uint8)
+        room = np.empty(self._library.ZSTD_compressBound(source.size), np.uint8)
+        size = self._library.ZSTD_compressCCtx(
+            self._context, room.ctypes.data, room.size, source.ctypes.data, source.size, self._level
+        )
+        if self._library.ZSTD_isError(size):
+            raise MemoryError(f"Zstandard cannot compress {source.size} bytes")
+        return room[:size].tobytes()
+
+    def __del__(self) -> None:
+        if getattr(self, "_context", None):
+            self._library.ZSTD_freeCCtx(self._context)
+            self._context = None

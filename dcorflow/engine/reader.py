@@ -1,0 +1,244 @@
+"""Read a dataset band by band: consecutive rows, decoded by any thread, in bounded memory."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from typing import Any
+
+import h5py
+import numpy as np
+
+from .digest import Hasher, has_pointers
+from .errors import CorruptChunk
+from .filters import Pipeline, Undecodable, pipeline_of
+from .layout import fill_value
+from .plain import PlainReader, is_native, verify_checksums
+
+#: Bands have at least this many bytes where the dataset is large enough, to spread the overhead.
+BAND_BYTES = 2**20
+#: Larger chunks are left to HDF5.
+MAX_BAND_BYTES = 16 * 2**20
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Stored = tuple[int, int, int]
+
+
+class Reader:
+    """Decode rows of a dataset of plain elements (no pointers), at least one dimension.
+
+    Parameters
+    ----------
+    source
+        Dataset whose file stays open.
+
+    Attributes
+    ----------
+    row_bytes
+        Bytes of one row: all elements with the same first index.
+    step
+        Bands should begin at multiples of this many rows; then no chunk is decoded twice.
+    dtype
+        NumPy type of the elements.
+    parallel
+        Whether threads can read and decode. Otherwise only one thread may, as it calls HDF5.
+        Threads beside the main one must never do that: the caller may hold h5py's lock.
+    """
+
+    def __init__(self, source: h5py.Dataset) -> None:
+        self.source = source
+        self.name = source.name or "?"
+        self.shape: tuple[int, ...] = source.shape
+        self.itemsize = source.id.get_type().get_size()
+        self.row_bytes = math.prod(self.shape[1:]) * self.itemsize
+        self.chunks: tuple[int, ...] | None = source.chunks
+        self.step = min(self.chunks[0], self.shape[0]) if self.chunks else 1
+        self.pipeline: Pipeline | None = pipeline_of(source) if self.chunks else None
+        self.dtype = source.dtype
+        self._direct = self.pipeline is not None and self.pipeline.known
+        self._plain: PlainReader | None = None
+        if not self._direct:
+            verify_checksums(source)
+            self._plain = PlainReader(source)
+        self._handle = descriptor(source)
+        self.parallel = self._direct and self._handle is not None
+        self._table: dict[tuple[int, ...], Stored] = self._index() if self._direct else {}
+        self._fill = fill_value(source)
+
+    @staticmethod
+    def fits(source: h5py.Dataset) -> bool:
+        """Whether a dataset can be read like this."""
+        if not source.shape or 0 in source.shape or has_pointers(source.dtype):
+            return False
+        if not is_native(source):
+            return False
+        row_bytes = math.prod(source.shape[1:]) * source.dtype.itemsize
+        rows = min(source.chunks[0], source.shape[0]) if source.chunks else 1
+        stored = math.prod(source.chunks) * source.dtype.itemsize if source.chunks else 0
+        return max(row_bytes * rows, stored) <= MAX_BAND_BYTES
+
+    def _index(self) -> dict[tuple[int, ...], Stored]:
+        table: dict[tuple[int, ...], Stored] = {}
+
+        def note(info: Any) -> None:
+            table[tuple(info.chunk_offset)] = (info.byte_offset, info.size, info.filter_mask)
+
+        if self.source.id.get_num_chunks():
+            self.source.id.chunk_iter(note)
+        return table
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the stored chunks can be kept as they are."""
+        pipeline = self.pipeline
+        if not self._direct or pipeline is None or not pipeline.accepted:
+            return False
+        return not any(mask for _, _, mask in self._table.values())
+
+    @functools.cached_property
+    def complete(self) -> bool:
+        """Whether every chunk is stored, and nothing is stored beyond the dataset's end."""
+        assert self.chunks is not None
+        grid = (-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True))
+        return len(self._table) == math.prod(grid)
+
+    def raw(self, offset: tuple[int, ...]) -> bytes | None:
+        """Return a chunk as stored, None if there is none at this offset (in elements)."""
+        stored = self._table.get(offset)
+        if stored is None:
+            return None
+        address, size, _ = stored
+        if self._handle is None:
+            return self.source.id.read_direct_chunk(offset)[1]
+        data = os.pread(self._handle, size, address)
+        if len(data) != size:
+            reason = f"expected {size} stored bytes, the file ends after {len(data)}"
+            raise CorruptChunk(self.name, offset, address, reason)
+        return data
+
+    def _read_into(self, out: np.ndarray[Any, Any], offset: tuple[int, ...], start: int, stop: int) -> bool:
+        """Read a chunk straight into a band, if it is stored just as it is decoded."""
+        assert self.pipeline is not None and self.chunks is not None
+        stored = self._table.get(offset)
+        end = offset[0] + self.chunks[0]
+        if self.pipeline.filters or stored is None or self._handle is None:
+            return False
+        if self.chunks[1:] != self.shape[1:] or offset[0] < start or end > stop:
+            return False
+        address, size, _ = stored
+        part: Any = out[offset[0] - start : end - start].reshape(-1).view(np.uint8)
+        if part.size != size:
+            return False
+        found = os.preadv(self._handle, [part], address)
+        if found != size:
+            reason = f"expected {size} stored bytes, the file ends after {found}"
+            raise CorruptChunk(self.name, offset, address, reason)
+        return True
+
+    def decode(self, offset: tuple[int, ...], raw: bytes) -> Any:
+        """Undo the filters of a chunk; raise `CorruptChunk` where that fails."""
+        assert self.pipeline is not None
+        address, _, mask = self._table[offset]
+        try:
+            return self.pipeline.decode(raw, mask)
+        except Undecodable as error:
+            raise CorruptChunk(self.name, offset, address, str(error)) from error
+
+    def band(self, start: int, stop: int, kept: list[tuple[tuple[int, ...], bytes]] | None = None) -> Bytes:
+        """Return the decoded bytes of the rows from `start` up to `stop`, 1-d, in C order.
+
+        Parameters
+        ----------
+        kept
+            List that gets offset and stored bytes of each chunk.
+        """
+        if self._plain is not None:
+            rest = tuple(slice(0, n) for n in self.shape[1:])
+            stored = self._plain.read((slice(start, stop), *rest))[0]
+            return stored.reshape(-1).view(np.uint8)
+        assert self.chunks is not None
+        first = start - start % self.chunks[0]
+        whole = (0,) * (len(self.shape) - 1)
+        if self.chunks[1:] == self.shape[1:] and stop <= first + self.chunks[0]:
+            raw = self.raw((first, *whole))
+            if raw is not None:  # one chunk: no copy
+                if kept is not None:
+                    kept.append(((first, *whole), raw))
+                data: Bytes = np.frombuffer(self.decode((first, *whole), raw), np.uint8)
+                return data[(start - first) * self.row_bytes : (stop - first) * self.row_bytes]
+        return self._assemble(start, stop, kept).reshape(-1).view(np.uint8)
+
+    def pieces(
+        self, start: int, stop: int, kept: list[tuple[tuple[int, ...], bytes]] | None = None
+    ) -> list[Bytes]:
+        """Return what `band` returns in one or more parts, without copying where chunks allow it.
+
+        `start` is a multiple of `step`.
+        """
+        if self.chunks is None or self.chunks[1:] != self.shape[1:] or not self._direct:
+            return [self.band(start, stop, kept)]
+        rows = range(start, stop, self.chunks[0])
+        return [self.band(row, min(row + self.chunks[0], stop), kept) for row in rows]
+
+    def _assemble(
+        self, start: int, stop: int, kept: list[tuple[tuple[int, ...], bytes]] | None
+    ) -> np.ndarray[Any, Any]:
+        assert self.chunks is not None
+        element = np.dtype(f"V{self.itemsize}")
+        if self.complete:
+            out = np.empty((stop - start, *self.shape[1:]), element)
+        else:
+            out = np.zeros((stop - start, *self.shape[1:]), element)
+            if self._fill is not None:
+                out[...] = np.frombuffer(self._fill.tobytes(), element)[0]
+        spans = [range(start - start % self.chunks[0], stop, self.chunks[0])]
+        spans += [range(0, n, c) for n, c in zip(self.shape[1:], self.chunks[1:], strict=True)]
+        for index in np.ndindex(*map(len, spans)):
+            offset = tuple(span[i] for span, i in zip(spans, index, strict=True))
+            if self._read_into(out, offset, start, stop):
+                continue
+            raw = self.raw(offset)
+            if raw is None:
+                continue
+            if kept is not None:
+                kept.append((offset, raw))
+            values = np.frombuffer(self.decode(offset, raw), element).reshape(self.chunks)
+            low = (max(offset[0], start), *offset[1:])
+            ends = (stop, *self.shape[1:])
+            high = tuple(min(o + c, e) for o, c, e in zip(offset, self.chunks, ends, strict=True))
+            into = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+            part = tuple(slice(s.start - o, s.stop - o) for s, o in zip(into, offset, strict=True))
+            out[(slice(into[0].start - start, into[0].stop - start), *into[1:])] = values[part]
+        return out
+
+
+def descriptor(source: h5py.Dataset) -> int | None:
+    """Return a file descriptor for `os.pread`, None where HDF5 has to find the bytes itself.
+
+    HDF5 has to: with other drivers than plain files, with a userblock (addresses count from its
+    end), and in files open for writing, where chunks may still be in HDF5's cache.
+    """
+    file = source.file
+    if not hasattr(os, "preadv") or file.driver != "sec2":
+        return None
+    if file.mode != "r" or file.userblock_size:
+        return None
+    return int(file.id.get_vfd_handle())
+
+
+def band_rows(reader: Reader, multiple: int = 1) -> int:
+    """Return the rows per band: whole chunks of source and target, about `BAND_BYTES`.
+
+    Parameters
+    ----------
+    multiple
+        Rows per chunk of the target; it divides `reader.step` or is a multiple of it.
+    """
+    unit = max(reader.step, multiple)
+    return unit * max(1, BAND_BYTES // max(1, unit * reader.row_bytes))
+
+
+def canonical(hasher: Hasher, reader: Reader, data: Bytes) -> Any:
+    """Return decoded bytes in the form that the digest takes."""
+    return data if hasher.direct else hasher.canonical(data.view(reader.dtype))

@@ -1,0 +1,239 @@
+"""Batches: one measurement after the other, whatever one of them does to its process."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import pytest
+import recipes
+from demo_tdms import write_tdms
+
+from dcorflow import batch as batches
+from dcorflow.batch import Attempts, read_batch, run_batch, write_stamp
+from dcorflow.errors import UsageError
+from dcorflow.files import to_json, write_text
+from dcorflow.records import load_record
+from dcorflow.workdir import Workdir
+
+PREPARE = {"encoder": "compat", "logs": "keep"}
+
+
+@pytest.fixture
+def work(tmp_path):
+    return Workdir(tmp_path / "work")
+
+
+def plan(work, folder, names, edits=None):
+    """Write the plan of batch b1 for files in `folder`; the first part of a name is its id."""
+    entries = []
+    for name in names:
+        paths = [p for p in sorted(folder.iterdir()) if p.name == name]
+        if name.endswith(".tdms"):
+            paths += [p for p in sorted(folder.iterdir()) if p.name.startswith("M1_") and p.name != name]
+        files = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
+        entries.append(
+            {
+                "measurement": name.split(".")[0],
+                "dataset": "a",
+                "name": f"{name.split('.')[0]}.rtdc",
+                "root": "raw",
+                "folder": str(folder),
+                "kind": name.rpartition(".")[2],
+                "files": files,
+            }
+        )
+    write_text(work.batch("b1"), to_json({"batch": "b1", "prepare": PREPARE, "entries": entries}))
+    wanted = {e["measurement"]: [] for e in entries} | (edits or {})
+    write_text(work.edits("b1"), to_json({"edits": wanted}))
+    return [e["measurement"] for e in entries]
+
+
+@pytest.fixture
+def raw(tmp_path):
+    folder = tmp_path / "raw"
+    for n, name in enumerate(("one", "two", "three")):
+        recipes.small_measurement(folder / f"{name}.rtdc", seed=n)
+    return folder
+
+
+NAMES = ("one.rtdc", "two.rtdc", "three.rtdc")
+
+
+def strange_worker(monkeypatch, body):
+    """Make workers run `body` in front of preparing a measurement, in a function of `entry`."""
+    code = (
+        "import os, signal, sys\n"
+        "import dcorflow.compress.prepare as p\n"
+        "plain = p.prepare\n"
+        "def strange(entry, *rest):\n"
+        f"    {body}\n"
+        "    return plain(entry, *rest)\n"
+        "p.prepare = strange\n"
+        "from dcorflow.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    monkeypatch.setattr(batches, "python", lambda *arguments: [sys.executable, "-c", code, *arguments[2:]])
+
+
+class TestAttempts:
+    def test_seen_deaths(self, work):
+        attempts = Attempts(work, "compress")
+        for _ in range(2):
+            assert attempts.begin("m")
+            attempts.died("m")
+        assert not attempts.begin("m")
+        attempts.end("m")
+        assert attempts.begin("m")
+
+    def test_unseen_deaths_count_less(self, work):
+        count = 0
+        while Attempts(work, "compress").begin("m"):
+            count += 1
+            assert count < 50
+        assert count > 2
+
+    def test_each_stage_counts_for_itself(self, work):
+        for _ in range(2):
+            Attempts(work, "compress").begin("m")
+            Attempts(work, "compress").died("m")
+        assert Attempts(work, "check").begin("m")
+
+    @pytest.mark.parametrize(
+        "text", ["", "{", "[]", '{"stage": "compress"}', '{"stage": "compress", "seen": "x"}']
+    )
+    def test_a_damaged_marker_is_no_marker(self, work, text):
+        write_text(work.attempt("m"), text)
+        assert Attempts(work, "compress").begin("m")
+
+    def test_no_marker_is_left_after_success(self, work):
+        Attempts(work, "compress").begin("m")
+        Attempts(work, "compress").end("m")
+        Attempts(work, "compress").end("m")
+        assert not work.attempt("m").exists()
+
+
+class TestRun:
+    def test_all_stages(self, work, raw):
+        edit = ["user:x", "y", "replace", "folder override", "w"]
+        names = plan(work, raw, NAMES, {"two": [edit]})
+        for stage in ("compress", "check", "merge_metadata"):
+            assert run_batch(work, stage, "b1", 2) == (3, 0)
+            assert work.stamp(stage, "b1").exists()
+        for name in names:
+            record = load_record(work, name)
+            assert record.failure is None and record.prepared["sha256"]
+            assert (work.datasets / "a" / f"{name}.rtdc").exists()
+        assert [e["key"] for e in load_record(work, "two").edits][:1] == ["user:x"]
+        assert list((work.state / "attempts").iterdir()) == []
+
+    def test_an_exception_in_one_does_not_stop_others(self, work, raw, monkeypatch, capfd):
+        strange_worker(monkeypatch, "if entry.measurement == 'two': raise ZeroDivisionError('odd\\n thing')")
+        plan(work, raw, NAMES)
+        assert run_batch(work, "compress", "b1", 1) == (3, 1)
+        failure = load_record(work, "two").failure
+        assert "ZeroDivisionError: odd thing" in failure.reason
+        assert failure.failure == "environment"
+        assert load_record(work, "three").failure is None
+        assert "two.rtdc: " in capfd.readouterr().err
+
+    @pytest.mark.parametrize("kill", ["SIGSEGV", "SIGKILL", "SIGABRT"])
+    def test_one_that_kills_its_process_does_not_stop_others(self, work, raw, monkeypatch, capfd, kill):
+        body = f"if entry.measurement == 'two': os.kill(os.getpid(), signal.{kill})"
+        strange_worker(monkeypatch, body)
+        plan(work, raw, NAMES)
+        assert run_batch(work, "compress", "b1", 1) == (3, 1)
+        failure = load_record(work, "two").failure
+        assert "ended the process" in failure.reason
+        assert failure.failure == "content"
+        assert load_record(work, "three").failure is None
+        assert kill in capfd.readouterr().err
+        assert not work.attempt("two").exists()
+
+    def test_one_that_kills_its_process_once_is_prepared(self, work, raw, tmp_path, monkeypatch):
+        flag = tmp_path / "flag"
+        body = (
+            f"if entry.measurement == 'two' and not os.path.exists({str(flag)!r}): "
+            f"open({str(flag)!r}, 'w').close(); os.kill(os.getpid(), signal.SIGKILL)"
+        )
+        strange_worker(monkeypatch, body)
+        plan(work, raw, NAMES)
+        assert run_batch(work, "compress", "b1", 1) == (3, 0)
+
+    @pytest.mark.parametrize("body", ["sys.exit(3)", "raise KeyboardInterrupt", "os._exit(1)"])
+    def test_one_that_ends_its_process_in_peace_does_not_stop_others(self, work, raw, monkeypatch, body):
+        strange_worker(monkeypatch, f"if entry.measurement == 'two': {body}")
+        plan(work, raw, NAMES)
+        try:
+            run_batch(work, "compress", "b1", 1)
+        except SystemExit:
+            pytest.fail("the batch ended because of one measurement")
+        assert load_record(work, "three").failure is None
+
+    def test_a_tdms_without_its_settings_does_not_stop_others(self, work, raw):
+        write_tdms(raw, "M1_data", events=4)
+        (raw / "M1_para.ini").unlink()
+        plan(work, raw, ("one.rtdc", "M1_data.tdms", "two.rtdc"))
+        try:
+            assert run_batch(work, "compress", "b1", 1) == (3, 1)
+        except SystemExit:
+            pytest.fail("the batch ended because of one measurement")
+        assert "side files" in load_record(work, "M1_data").failure.reason
+
+    def test_termination_ends_the_batch(self, work, raw, monkeypatch):
+        strange_worker(monkeypatch, "if entry.measurement == 'two': os.kill(os.getpid(), signal.SIGTERM)")
+        plan(work, raw, NAMES)
+        with pytest.raises(SystemExit) as caught:
+            run_batch(work, "compress", "b1", 1)
+        assert caught.value.code == 128 + signal.SIGTERM
+        assert not work.stamp("compress", "b1").exists()
+        assert not list(work.datasets.glob("a/.dcorflow-*"))
+
+    def test_bad_files_end_in_their_records(self, work, raw):
+        recipes.text_file(raw / "bad.rtdc")
+        recipes.corrupt_chunk(raw / "worse.rtdc")
+        plan(work, raw, ("bad.rtdc", *NAMES, "worse.rtdc"))
+        assert run_batch(work, "compress", "b1", 1) == (5, 2)
+        assert run_batch(work, "check", "b1", 1)[0] == 5
+        assert "not an HDF5 file" in load_record(work, "bad").failure.reason
+        assert "corrupt chunk" in load_record(work, "worse").failure.reason
+
+    def test_a_vanished_source(self, work, raw):
+        plan(work, raw, NAMES)
+        (raw / "two.rtdc").unlink()
+        assert run_batch(work, "compress", "b1", 1) == (3, 1)
+        assert load_record(work, "two").failure.failure == "environment"
+
+    def test_a_batch_that_was_interrupted_goes_on_where_it_stopped(self, work, raw):
+        plan(work, raw, ("one.rtdc",))
+        run_batch(work, "compress", "b1", 1)
+        before = (work.datasets / "a/one.rtdc").stat().st_ino
+        plan(work, raw, NAMES)
+        run_batch(work, "compress", "b1", 1)
+        assert (work.datasets / "a/one.rtdc").stat().st_ino == before
+
+    @pytest.mark.parametrize("missing", ["batch", "edits", "both"])
+    def test_without_a_plan(self, work, raw, missing):
+        plan(work, raw, NAMES)
+        for name in ("batch", "edits"):
+            if missing in (name, "both"):
+                getattr(work, name)("b1").unlink()
+        with pytest.raises(UsageError, match="b1"):
+            read_batch(work, "b1")
+
+
+class TestStamps:
+    def test_stand_for_the_records(self, work, raw, tmp_path):
+        names = plan(work, raw, NAMES)
+        run_batch(work, "compress", "b1", 1)
+        stamp = work.stamp("compress", "b1")
+        first = stamp.read_text()
+        write_stamp(work, "compress", "b1", names)
+        assert stamp.read_text() == first
+        write_text(work.record("two"), "{}")
+        write_stamp(work, "compress", "b1", names)
+        changed = stamp.read_text()
+        assert changed != first
+        work.record("two").unlink()
+        write_stamp(work, "compress", "b1", names)
+        assert stamp.read_text() not in (first, changed)
