@@ -164,31 +164,6 @@ def refuse_outside_data(h5: h5py.File, size: int) -> list[Entry]:
     return entries
 
 
-def copy_attributes(source: h5py.Group | h5py.Dataset, target: h5py.Group | h5py.Dataset) -> list[str]:
-    """Copy all attributes with their exact types; return the names that HDF5 cannot copy.
-
-    Object and region references point into the source file and mean nothing in a copy.
-    """
-    left_out = []
-    for name in sorted(source.attrs):
-        raw = name.encode("utf-8", "surrogateescape")
-        attribute = h5py.h5a.open(source.id, raw)
-        kind = attribute.get_type()
-        if kind.get_class() == h5py.h5t.REFERENCE:
-            left_out.append(name)
-            continue
-        if kind.committed():
-            kind = kind.copy()
-        space = attribute.get_space()
-        copied = h5py.h5a.create(target.id, raw, kind, space)
-        if space.get_simple_extent_type() == h5py.h5s.NULL:
-            continue
-        values = np.empty(attribute.shape, dtype=attribute.dtype)
-        attribute.read(values)
-        copied.write(values)
-    return left_out
-
-
 def text_of(value: object) -> str:
     """Return an attribute's value as text; HDF5 strings may be bytes of any encoding."""
     if isinstance(value, np.ndarray) and value.size == 1:

@@ -208,6 +208,15 @@ def test_references_are_refused(files):
     assert "x" not in target
 
 
+def test_reference_attributes_are_left_out_and_named(files):
+    source, target = files
+    made = source.create_dataset("x", data=[1, 2, 3])
+    made.attrs["scale"], made.attrs["unit"] = made.ref, "um"
+    copied = engine.copy_dataset(made, target, "x")
+    assert copied.attributes_left == ("scale",)
+    assert dict(target["x"].attrs) == {"unit": "um"}
+
+
 def test_data_of_other_files_are_refused(files, tmp_path):
     source, target = files
     layout = h5py.VirtualLayout((4,), "u1")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import recipes
 
+from dcorflow import engine
 from dcorflow.errors import MeasurementError
 from dcorflow.hdf5 import (
-    copy_attributes,
     is_open_for_writing,
     members,
     open_source,
@@ -134,7 +134,7 @@ def test_attributes_keep_their_types(tmp_path):
         source, target = h5.create_group("source"), h5.create_group("target")
         source.attrs.update(values)
         source.attrs["reference"] = h5["source"].ref
-        assert copy_attributes(source, target) == ["reference"]
+        assert engine.copy_attributes(source, target) == ["reference"]
         assert sorted(target.attrs) == sorted(values)
         for name in values:
             kinds = [h5py.h5a.open(g.id, name.encode()).get_type() for g in (source, target)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ import numpy as np
 from dcorflow import engine
 from dcorflow.dclab_parts import defective_features, definitions
 from dcorflow.errors import MeasurementError
-from dcorflow.hdf5 import Entry, copy_attributes, open_source, refuse_outside_data
+from dcorflow.hdf5 import Entry, open_source, refuse_outside_data
 
 #: The log this project writes into each prepared file.
 HISTORY_LOG = "dcorflow-history"
@@ -139,7 +140,10 @@ class _Writer:
         self._copy_attributes(entry.path, self.target.require_group(entry.path))
 
     def _copy_attributes(self, path: str, target: h5py.Group) -> None:
-        for name in copy_attributes(self.source[path], target):
+        self._drop_attributes(path, engine.copy_attributes(self.source[path], target))
+
+    def _drop_attributes(self, path: str, names: Iterable[str]) -> None:
+        for name in names:
             self.body.drop(f"{path}@{name}", "reference attribute: points into the source file")
 
     def _copy_dataset(self, entry: Entry) -> None:
@@ -151,8 +155,8 @@ class _Writer:
                 source, group, name, encoder=self.settings.encoder, threads=self.threads
             )
         except engine.UnsupportedDataset as error:
-            self.body.drop(entry.path, str(error))
-            return
+            raise MeasurementError(f"{error}; it cannot be published", "unfit") from error
+        self._drop_attributes(entry.path, copied.attributes_left)
         self.body.datasets[entry.path] = {
             "digest": copied.digest,
             "bytes": copied.decoded_bytes,

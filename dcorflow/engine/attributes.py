@@ -1,11 +1,9 @@
-"""Copy a dataset's attributes with their exact types."""
+"""Copy attributes with their exact types."""
 
 from __future__ import annotations
 
 import h5py
 import numpy as np
-
-from .errors import UnsupportedDataset
 
 
 def type_has(kind: h5py.h5t.TypeID, wanted: tuple[int, ...]) -> bool:
@@ -31,21 +29,21 @@ def has_variable_parts(kind: h5py.h5t.TypeID) -> bool:
     return kind.get_class() == h5py.h5t.VLEN
 
 
-def copy_attributes(source: h5py.Dataset, target: h5py.Dataset) -> None:
+def copy_attributes(source: h5py.Group | h5py.Dataset, target: h5py.Group | h5py.Dataset) -> list[str]:
     """Copy all attributes byte for byte: type, character set, padding and shape stay.
 
-    Raises
-    ------
-    UnsupportedDataset
-        For attributes that hold references, which mean nothing in another file.
+    Returns
+    -------
+    list of str
+        The attributes left out: references point into the source and mean nothing in another file.
     """
+    left_out = []
     for index in range(h5py.h5a.get_num_attrs(source.id)):
         attribute = h5py.h5a.open(source.id, index=index, index_type=h5py.h5.INDEX_NAME)
         kind, space, name = attribute.get_type().copy(), attribute.get_space(), attribute.name
         if type_has(kind, (h5py.h5t.REFERENCE,)):
-            raise UnsupportedDataset(
-                source.name, f"its attribute {name!r} holds references into the source file"
-            )
+            left_out.append(name.decode("utf-8", "replace") if isinstance(name, bytes) else name)
+            continue
         copied = h5py.h5a.create(target.id, name, kind, space)
         if space.get_simple_extent_type() == h5py.h5s.NULL:
             continue
@@ -57,3 +55,4 @@ def copy_attributes(source: h5py.Dataset, target: h5py.Dataset) -> None:
             raw = np.zeros(attribute.shape, f"V{kind.get_size()}")
             attribute.read(raw, kind)
             copied.write(raw, kind)
+    return left_out

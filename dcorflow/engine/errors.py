@@ -19,12 +19,15 @@ class Copied:
         Sum of the sizes of the target's stored chunks.
     encoding
         A few words for the record, such as ``"zstd level 5"`` or ``"passed through"``.
+    attributes_left
+        Attributes that were not copied, since they hold references into the source.
     """
 
     digest: str
     decoded_bytes: int
     stored_bytes: int
     encoding: str
+    attributes_left: tuple[str, ...] = ()
 
 
 class CorruptChunk(Exception):

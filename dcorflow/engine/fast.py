@@ -146,9 +146,9 @@ class FastCopy:
         return dataclasses.replace(self.base, chunks=chunks, filters=(*prefix, *lay.PLAIN_FILTERS))
 
     def _finish(self, dataset: h5py.Dataset, hasher: Hasher, layout: lay.Layout, words: str) -> Copied:
-        copy_attributes(self.source, dataset)
+        left = tuple(copy_attributes(self.source, dataset))
         stored = dataset.id.get_storage_size()
-        return Copied(hasher.digest(), lay.decoded_bytes(layout), stored, words)
+        return Copied(hasher.digest(), lay.decoded_bytes(layout), stored, words, left)
 
     def _cut(self, data: Bytes, rows: int) -> Iterator[Bytes]:
         """Yield chunks of whole rows; the last one is filled up."""

@@ -167,11 +167,11 @@ def copy_plain(source: h5py.Dataset, target: h5py.Group, name: str) -> Copied:
         stored, values = reader.read(block)
         hasher.update(values if block else values.reshape(1))
         write_block(dataset, block or (slice(0, 1),), stored, text)
-    copy_attributes(source, dataset)
+    left = tuple(copy_attributes(source, dataset))
     dataset.flush()
     stored_bytes = dataset.id.get_storage_size()
     words = STANDARD if dataset.fletcher32 else f"{STANDARD}, without checksum"
-    return Copied(hasher.digest(), lay.decoded_bytes(layout), stored_bytes, words)
+    return Copied(hasher.digest(), lay.decoded_bytes(layout), stored_bytes, words, left)
 
 
 def write_block(
