@@ -23,6 +23,9 @@ _FLAGS_WRITING = 0b101
 _MAX_EXPANSION = 2000
 _MAX_DECODED_FLOOR = 1 << 30
 
+#: A measurement with a contour per event has a million objects; groups linked into each other, many more.
+_MAX_ENTRIES = 10_000_000
+
 LinkKind = Literal["group", "dataset", "broken", "outside", "cycle", "datatype"]
 
 
@@ -99,7 +102,10 @@ def members(group: h5py.Group) -> Iterator[Entry]:
 
     Hard links in a circle end, and nothing outside of the file is followed.
     """
-    yield from _below(group.id, "", frozenset())
+    for count, entry in enumerate(_below(group.id, "", frozenset())):
+        if count >= _MAX_ENTRIES:
+            raise MeasurementError(f"more than {_MAX_ENTRIES} objects in one file; refused as not credible")
+        yield entry
 
 
 def _below(group: h5py.h5g.GroupID, path: str, ancestors: frozenset[int]) -> Iterator[Entry]:

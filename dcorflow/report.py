@@ -13,7 +13,7 @@ from dcorflow.files import escape, printable, read_json, to_tsv, write_if_change
 from dcorflow.records import RecordIndex
 from dcorflow.source.inventory import Item, load_inventory
 from dcorflow.task import settle
-from dcorflow.workdir import Workdir
+from dcorflow.workdir import TASK_NAME, Workdir
 
 COLUMNS = (
     "measurement", "dataset", "source", "status", "reason", "events", "source_bytes", "prepared_bytes",
@@ -241,14 +241,8 @@ def _advice(summary: Summary, counts: Counter[str]) -> list[str]:
     if counts["in progress"]:
         advice.append("run again later: some measurements are not finished")
     if any(d["status"] == "ready" for d in summary.datasets):
-        advice.append(f"ready datasets: open their results/datasets/<dataset>/{_task_name()} in DCOR-Aid")
+        advice.append(f"ready datasets: open their results/datasets/<dataset>/{TASK_NAME} in DCOR-Aid")
     return [f"next: {a}" for a in advice]
-
-
-def _task_name() -> str:
-    from dcorflow.task import TASK_NAME
-
-    return TASK_NAME
 
 
 def exit_code(summary: Summary, strict: bool) -> int:

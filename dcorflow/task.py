@@ -16,9 +16,7 @@ from dcorflow.integrity import UNKNOWN_FEATURE, Cue, cues_of, is_ignored
 from dcorflow.metadata.resolve import missing_fields
 from dcorflow.naming import natural_key
 from dcorflow.records import Record, load_record
-from dcorflow.workdir import Workdir
-
-TASK_NAME = "upload_job.dcoraid-task"
+from dcorflow.workdir import TASK_NAME, Workdir
 
 
 @dataclass

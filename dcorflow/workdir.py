@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+#: Name of the task file in each dataset's folder.
+TASK_NAME = "upload_job.dcoraid-task"
+
 
 @dataclass(frozen=True)
 class Workdir:

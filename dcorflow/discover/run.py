@@ -33,7 +33,7 @@ from dcorflow.records import RecordIndex
 from dcorflow.source.identity import Changes, Matcher
 from dcorflow.source.inventory import Item, load_inventory, save_inventory
 from dcorflow.source.walk import Tree, matches, walk
-from dcorflow.workdir import Workdir
+from dcorflow.workdir import TASK_NAME, Workdir
 
 
 @dataclass
@@ -205,6 +205,10 @@ class _Pass:
                 {i.batch for d in groups[group] for i in members[d] if i.state == "found"}
             )
         self.planner.forget("groups", groups)
+        if not self.dry:
+            for dataset, name in on_disk:
+                if name == TASK_NAME and dataset not in members:  # its measurements moved to others
+                    (self.work.datasets / dataset / name).unlink(missing_ok=True)
         return overview
 
     def _lost_tasks(self, group: str, on_disk: OnDisk) -> list[str]:
@@ -287,7 +291,8 @@ class _Pass:
                 if not matches(name, allowed):
                     left.append([seen.path, "not in datasets.companions"])
                     continue
-                if not name.lower().endswith(tuple(dcor()["suffixes"])):
+                suffix = resource_name(name).rpartition(".")[2]
+                if f".{suffix}" not in dcor()["suffixes"] or suffix == "rtdc":
                     left.append([seen.path, f"DCOR takes only {', '.join(dcor()['suffixes'])}"])
                     continue
                 final = unique(resource_name(name), taken)
