@@ -190,6 +190,16 @@ def test_moved_to_another_dataset(lab: Run) -> None:
     assert lab.prepared("uno.rtdc").name in lab.resources("five.rtdc")
 
 
+def test_all_moved_to_another_dataset(lab: Run) -> None:
+    task = lab.results / "datasets" / "beta" / "upload_job.dcoraid-task"
+    assert task.exists()
+    for path in sorted((lab.source / "beta").glob("*.rtdc")):
+        shutil.move(path, lab.source / "gamma")
+    lab.good()
+    assert {lab.row(f"gamma/M{n}_data.rtdc")["dataset"] for n in (1, 2)} == {"gamma"}
+    assert not task.exists(), "its dataset has no measurement any more"
+
+
 def test_copied_within_the_tree(lab: Run) -> None:
     shutil.copy2(lab.source / "alpha" / "one.rtdc", lab.source / "gamma" / "copy.rtdc")
     with Comparison(lab) as step:
