@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import xxhash
 from dcorflow import recipes
 from dcorflow.errors import FailureClass, UsageError, is_interrupt
 from dcorflow.files import read_json, to_json, write_text
+from dcorflow.memory import LIMITED, MemoryGuard
 from dcorflow.processes import child_environment, die_with_parent, exit_words, python
 from dcorflow.records import Failure, Record, save_record
 from dcorflow.workdir import Workdir
@@ -207,20 +209,34 @@ class _Worker:
 class _Supervisor:
     """Does one stage for one batch."""
 
-    def __init__(self, work: Workdir, stage: Stage, batch: str, threads: int) -> None:
+    def __init__(self, work: Workdir, stage: Stage, batch: str, threads: int, memory: int) -> None:
         self.work, self.stage, self.batch = work, stage, batch
         self.plan = read_batch(work, batch)
         self.entries = self.plan["entries"]
         self.workers = max(1, min(threads, len(self.entries) // _FILES_PER_WORKER))
         self.threads = max(1, threads // self.workers)
+        self.guard = MemoryGuard(memory) if memory and LIMITED in os.environ else None
         self.queue: SimpleQueue[int] = SimpleQueue()
-        for number in range(len(self.entries)):
+        for number in self._suspects_last():
             self.queue.put(number)
 
     def run(self) -> int:
         """Do all entries; return how many failed."""
+        if self.guard:
+            self.guard.start()
         with ThreadPoolExecutor(self.workers) as pool:
-            return sum(f.result() for f in [pool.submit(self._share) for _ in range(self.workers)])
+            failed = sum(f.result() for f in [pool.submit(self._share) for _ in range(self.workers)])
+        if self.guard:
+            self.guard.stop()
+        return failed
+
+    def _suspects_last(self) -> list[int]:
+        """Return the numbers of all entries; last those at which a job ended before."""
+        suspects = [self.work.attempt(e["measurement"]).exists() for e in self.entries]
+        for number, suspect in enumerate(suspects):
+            if suspect:
+                self._say(number, "a job before this one ended while it worked on it; tried again, last")
+        return sorted(range(len(self.entries)), key=suspects.__getitem__)
 
     def _share(self) -> int:
         failed = 0
@@ -236,6 +252,7 @@ class _Supervisor:
             return failed
         finally:
             worker.stop()
+            self._forget(worker)
 
     def _insist(self, worker: _Worker, number: int) -> tuple[dict[str, Any], _Worker]:
         """Have an entry done, by another worker where one dies of it; give up in the end."""
@@ -245,10 +262,11 @@ class _Supervisor:
             answer = worker.do(number)
             if answer is None:
                 code = worker.stop()
+                self._forget(worker)
                 if code == _TERMINATED or -code == signal.SIGTERM:
                     raise SystemExit(_TERMINATED)
                 attempts.died(entry["measurement"])
-                self._say(number, f"the process ended ({exit_words(code)})")
+                self._say(number, f"the process ended ({self._why(worker, code)})")
                 worker = self._start()
                 continue
             if "given up" in answer:
@@ -258,16 +276,32 @@ class _Supervisor:
             return answer, worker
 
     def _start(self) -> _Worker:
-        return _Worker(self.work, self.stage, self.batch, self.threads)
+        worker = _Worker(self.work, self.stage, self.batch, self.threads)
+        if self.guard:
+            self.guard.workers.add(worker.process.pid)
+        return worker
+
+    def _forget(self, worker: _Worker) -> None:
+        """Stop watching a worker that has ended."""
+        if self.guard:
+            self.guard.workers.discard(worker.process.pid)
+
+    def _why(self, worker: _Worker, code: int) -> str:
+        """Describe how a worker ended."""
+        if self.guard and worker.process.pid in self.guard.killed:
+            needed = self.guard.killed[worker.process.pid]
+            return f"it needed {needed} MB of memory, and the job has {self.guard.limit_mb} MB for it"
+        return exit_words(code)
 
     def _say(self, number: int, text: str) -> None:
         print(f"{self.entries[number]['files'][0][0]}: {text}", file=sys.stderr, flush=True)
 
 
-def run_batch(work: Workdir, stage: Stage, batch: str, threads: int) -> tuple[int, int]:
+def run_batch(work: Workdir, stage: Stage, batch: str, threads: int, memory: int = 0) -> tuple[int, int]:
     """Do one stage for a batch; return how many measurements there were and how many failed.
 
-    A large measurement gets all threads; many small ones are shared out to as many workers.
+    A large measurement gets all threads; many small ones are shared out to as many workers. In a job
+    of a scheduler these stay below its `memory` (MB).
 
     Raises
     ------
@@ -276,7 +310,7 @@ def run_batch(work: Workdir, stage: Stage, batch: str, threads: int) -> tuple[in
     SystemExit
         Where a worker was told to end.
     """
-    supervisor = _Supervisor(work, stage, batch, threads)
+    supervisor = _Supervisor(work, stage, batch, threads, memory)
     failed = supervisor.run()
     write_stamp(work, stage, batch, [e["measurement"] for e in supervisor.entries])
     return len(supervisor.entries), failed

@@ -67,7 +67,7 @@ def _config(work: Workdir) -> dict[str, Any]:
 def _batch(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.batch import run_batch
 
-    count, failed = run_batch(work, args.stage, args.batch, args.threads)
+    count, failed = run_batch(work, args.stage, args.batch, args.threads, args.memory)
     words = f", {failed} failed" if failed else ""
     print(f"{args.stage} {args.batch}: {count} measurements{words}")
     return 0
@@ -243,6 +243,8 @@ def _add_stages(commands: Any) -> None:
         sub.add_argument("stage", choices=stages)
         sub.add_argument("batch", metavar="BATCH")
         sub.add_argument("threads", metavar="THREADS", type=int, nargs="?", default=1)
+        if name == "batch":
+            sub.add_argument("memory", metavar="MB", type=int, nargs="?", default=0)
         sub.set_defaults(function=function)
     sub = commands.add_parser("task", help="Stage of the workflow: write the tasks of a group of datasets.")
     sub.add_argument("group", metavar="GROUP")

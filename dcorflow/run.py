@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,9 @@ from dcorflow.config import Config, resolve_config
 from dcorflow.discover.run import check_settings
 from dcorflow.errors import UsageError
 from dcorflow.files import read_json, to_json, write_if_changed
+from dcorflow.memory import LIMITED
 from dcorflow.report import exit_code, last_lines, write_report
+from dcorflow.secret import hide_token
 from dcorflow.workdir import Workdir
 
 #: Lines of Snakemake's log that tell a user nothing and that no option silences.
@@ -49,6 +52,12 @@ def quiet(workflow: Any) -> None:
         logger.addFilter(_worth_reading)
 
 
+def note_limits(workflow: Any) -> None:
+    """Tell the commands of a job that a scheduler watches its memory."""
+    if workflow.exec_mode == workflow.exec_mode.REMOTE:
+        os.environ[LIMITED] = "yes"
+
+
 def _worth_reading(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(_NOISE)
 
@@ -65,6 +74,7 @@ def start_run(settings: Config) -> None:
     except OSError:
         pass  # no locks on this file system; two runs do each other no harm, they only waste time
     _lock.append(stream)
+    hide_token()
     write_if_changed(work.config, to_json(settings))
 
 

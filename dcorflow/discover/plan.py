@@ -19,6 +19,9 @@ _BYTES_PER_THREAD = 256 << 20
 _FILES_PER_THREAD = 16
 #: Memory of a job: dclab itself, then engine and event data per worker (MB, measured, doubled).
 _MEM_BASE, _MEM_WORKER = 500, 500
+#: Time limit of a job in minutes, and what it gets through per minute: a tenth of the slowest
+#: speed measured on one core, so that a slow share does not end it.
+_MINUTES, _BYTES_PER_MINUTE = 15, 256 << 20
 
 #: (size, mtime_ns) of every file in every dataset folder, by (dataset, name).
 OnDisk = dict[tuple[str, str], tuple[int, int]]
@@ -95,6 +98,11 @@ def batch_threads(members: list[Item], most: int) -> int:
 def batch_memory(threads: int) -> int:
     """Return the memory in MB that a batch asks for."""
     return _MEM_BASE + _MEM_WORKER * threads
+
+
+def batch_minutes(members: list[Item]) -> int:
+    """Return the time in minutes that one stage of a batch asks for."""
+    return _MINUTES + sum(i.size for i in members) // _BYTES_PER_MINUTE
 
 
 def assign_groups(work: Workdir, datasets: Iterable[str], most: int) -> dict[str, list[str]]:

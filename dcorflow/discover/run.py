@@ -17,6 +17,7 @@ from dcorflow.discover.plan import (
     assign_batches,
     assign_groups,
     batch_memory,
+    batch_minutes,
     batch_threads,
     check_holds,
     holds,
@@ -121,11 +122,10 @@ class _Pass:
                 item.state = "left alone"
                 item.reason = f"its folder was uploaded before as {task[1]} ({task[0]}); left alone"
 
-    def _plan_batches(self, on_disk: OnDisk) -> dict[str, Any]:
+    def _plan_batches(self, on_disk: OnDisk) -> list[str]:
         limits, prepare = self.config["batches"], self.config["prepare"]
         batches = assign_batches(self.items, limits["files"], int(limits["gigabytes"] * 1e9))
         key = body_key(prepare)
-        overview = {}
         for batch, members in batches.items():
             entries = [self._entry(item) for item in members]
             edits = {
@@ -144,17 +144,23 @@ class _Pass:
             self.planner.pending.prepare += redo
             self.planner.pending.edit += retail
             threads = batch_threads(members, limits["threads"])
-            plan = {"batch": batch, "prepare": prepare, "threads": threads, "entries": entries}
+            plan = {
+                "batch": batch,
+                "prepare": prepare,
+                "threads": threads,
+                "mem_mb": batch_memory(threads),
+                "minutes": batch_minutes(members),
+                "entries": entries,
+            }
             self.planner.put(self.work.batch(batch), plan, bool(redo))
             self.planner.put(
                 self.work.edits(batch),
                 {"batch": batch, "edits": edits},
                 bool(retail),
             )
-            overview[batch] = {"threads": threads, "mem_mb": batch_memory(threads)}
         self.planner.forget("batches", batches)
         self.planner.forget("edits", batches)
-        return overview
+        return list(batches)
 
     def _tail_differs(self, measurement: str, edits: list[Any]) -> bool:
         line = self.index.get(measurement)

@@ -5,13 +5,14 @@ import sys
 import time
 from pathlib import Path
 
-from dcorflow.run import end_run, quiet, settings_or_exit, start_run
+from dcorflow.run import end_run, note_limits, quiet, settings_or_exit, start_run
 
 STATE = "results/.state"
 DCORFLOW = f"{sys.executable} -m dcorflow"
 SETTINGS = settings_or_exit(config)
 
 quiet(workflow)
+note_limits(workflow)
 
 
 def plan():
@@ -28,12 +29,21 @@ def merged_batches(wildcards):
     return expand(f"{STATE}/merge_metadata/{{batch}}.done", batch=plan()["groups"][wildcards.group])
 
 
+def batch_needs(wildcards):
+    """Return the plan of one batch: a job on a node reads it, too, where no checkpoint is known."""
+    return json.loads(Path(f"{STATE}/batches/{wildcards.batch}.json").read_text())
+
+
 def batch_threads(wildcards):
-    return plan()["batches"][wildcards.batch]["threads"]
+    return batch_needs(wildcards)["threads"]
 
 
 def batch_memory(wildcards, attempt):
-    return attempt * plan()["batches"][wildcards.batch]["mem_mb"]
+    return attempt * batch_needs(wildcards)["mem_mb"]
+
+
+def batch_runtime(wildcards, attempt):
+    return attempt * batch_needs(wildcards)["minutes"]
 
 
 def now(wildcards):

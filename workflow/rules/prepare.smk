@@ -14,12 +14,13 @@ rule compress:
     threads: batch_threads
     resources:
         mem_mb=batch_memory,
+        runtime=batch_runtime,
     params:
         command=DCORFLOW,
     message:
         "Compress and repack {wildcards.batch}"
     shell:
-        "{params.command} batch compress {wildcards.batch} {threads} 2> {log:q}"
+        "{params.command} batch compress {wildcards.batch} {threads} {resources.mem_mb} 2> {log:q}"
 
 
 rule check:
@@ -38,12 +39,13 @@ rule check:
     threads: batch_threads
     resources:
         mem_mb=batch_memory,
+        runtime=batch_runtime,
     params:
         command=DCORFLOW,
     message:
         "Check {wildcards.batch} against its sources"
     shell:
-        "{params.command} batch check {wildcards.batch} {threads} 2> {log:q}"
+        "{params.command} batch check {wildcards.batch} {threads} {resources.mem_mb} 2> {log:q}"
 
 
 rule merge_metadata:
@@ -54,13 +56,16 @@ rule merge_metadata:
         f"{STATE}/merge_metadata/{{batch}}.done",
     log:
         "logs/merge_metadata/{batch}.log",
+    group:
+        "prepare"
     conda:
         "../../environment.yml"
     resources:
         mem_mb=batch_memory,
+        runtime=batch_runtime,
     params:
         command=DCORFLOW,
     message:
         "Merge metadata of {wildcards.batch}"
     shell:
-        "{params.command} batch merge_metadata {wildcards.batch} 2> {log:q}"
+        "{params.command} batch merge_metadata {wildcards.batch} 1 {resources.mem_mb} 2> {log:q}"

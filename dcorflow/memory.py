@@ -1,0 +1,54 @@
+"""Keep the workers of a job below its memory limit, so that one of them ends and not the job."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+#: Set by the workflow in jobs of a scheduler, whose memory limit ends the whole job.
+LIMITED = "DCORFLOW_MEMORY_IS_LIMITED"
+#: What the rest of such a job takes in MB: two Snakemakes (150 each) and the supervisor.
+_OTHERS = 400
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+
+class MemoryGuard(threading.Thread):
+    """Kills the largest worker when all of them together need more than their share."""
+
+    def __init__(self, limit_mb: int) -> None:
+        super().__init__(daemon=True)
+        self.limit_mb = max(100, limit_mb - _OTHERS)
+        self.workers: set[int] = set()
+        self.killed: dict[int, int] = {}
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        """Look at the workers until told to stop."""
+        while not self._done.wait(_SECONDS_BETWEEN_LOOKS):
+            sizes = resident(list(self.workers))
+            if sum(sizes.values()) > self.limit_mb:
+                largest = max(sizes, key=lambda pid: sizes[pid])
+                self.killed[largest] = sizes[largest]
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(largest, signal.SIGKILL)
+                self.workers.discard(largest)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._done.set()
+
+
+def resident(pids: Iterable[int]) -> dict[int, int]:
+    """Return the resident memory in MB of those processes that live (Linux; elsewhere none)."""
+    sizes = {}
+    for pid in pids:
+        try:
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        except (OSError, IndexError, ValueError):
+            continue
+        sizes[pid] = pages * os.sysconf("SC_PAGE_SIZE") >> 20
+    return sizes
