@@ -12,6 +12,7 @@ JOBS ?= all
 	rm -f .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python scripts/link_package.py
 	touch .venv/ready
 
 demo/config.yaml: .venv/ready
