@@ -79,6 +79,8 @@ class Tree:
 
 def matches(path: str, patterns: Sequence[str]) -> bool:
     """Return whether a path, its file name, or one of its folders matches a pattern."""
+    if "*" in patterns:
+        return True
     parts = path.split("/")
     heads = ["/".join(parts[: n + 1]) for n in range(len(parts))]
     return any(
@@ -86,9 +88,11 @@ def matches(path: str, patterns: Sequence[str]) -> bool:
     )
 
 
-def _ignored(name: str) -> bool:
-    lower = name.lower()
-    return any(fnmatch.fnmatchcase(lower, pattern) for pattern in IGNORED_NAMES)
+def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
+
+
+_IGNORED, _NO_MEASUREMENT = _any_of(IGNORED_NAMES), _any_of(IGNORED_MEASUREMENTS)
 
 
 def walk(root: Path, include: Sequence[str], exclude: Sequence[str]) -> Tree:
@@ -135,7 +139,7 @@ def _sort_out(
     folders, files = [], []
     for entry in listing:
         path = f"{folder}/{entry.name}" if folder else entry.name
-        if _ignored(entry.name) or (exclude and matches(path, exclude)):
+        if _IGNORED.match(entry.name.lower()) or (exclude and matches(path, exclude)):
             continue
         if _is_folder(entry):
             folders.append((path, entry.is_symlink()))
@@ -163,10 +167,9 @@ def _take_files(
         name, lower = entry.name, entry.name.lower()
         suffix = lower[-5:] if lower.endswith((".rtdc", ".tdms")) else ""
         seen, problem = _look(path, entry)
-        ignored = any(fnmatch.fnmatchcase(lower, pattern) for pattern in IGNORED_MEASUREMENTS)
         if seen is not None:
             plain[name] = seen
-        if suffix and not ignored and matches(path, include):
+        if suffix and not _NO_MEASUREMENT.match(lower) and matches(path, include):
             measured.append((name, suffix[1:], problem))
     taken = _take_measurements(tree, folder, measured, plain)
     for name, seen in plain.items():
