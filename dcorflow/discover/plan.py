@@ -142,12 +142,12 @@ class Planner:
         """
         old = _read(path) or {}
         generation = int(old.get("generation", 0)) + redo
-        text = to_json({**plan, "generation": generation})
-        changed = not old or to_json(old) != text
-        if changed:
-            self.pending.written.append(path.name)
-        if changed and not self.dry:
-            write_if_changed(path, text)
+        plan = {**plan, "generation": generation}
+        if plan == old:
+            return
+        self.pending.written.append(path.name)
+        if not self.dry:
+            write_if_changed(path, to_json(plan))
 
     def forget(self, folder: str, keep: Iterable[str]) -> None:
         """Remove the plan files of batches or groups that no longer exist."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,11 @@ from dcorflow.source.identity import Changes, Matcher
 from dcorflow.source.inventory import Item, load_inventory, save_inventory
 from dcorflow.source.walk import Tree, matches, walk
 from dcorflow.workdir import TASK_NAME, Workdir
+
+#: What a group plan says of a measurement, beside what the settings want of it.
+_MEMBER_FIELDS = (
+    "measurement", "name", "source", "root", "kind", "state", "reason", "failure", "note", "twin",
+)  # fmt: skip
 
 
 @dataclass
@@ -269,22 +274,12 @@ class _Pass:
 
     def _member(self, item: Item) -> dict[str, Any]:
         wanted = self.wanted.get(item.measurement, Wanted())
-        member = asdict(item)
-        return {
-            name: member[name]
-            for name in (
-                "measurement",
-                "name",
-                "source",
-                "root",
-                "kind",
-                "state",
-                "reason",
-                "failure",
-                "note",
-                "twin",
-            )
-        } | {"bytes": item.size, "supplements": wanted.supplements, "ignore": wanted.ignore}
+        member = {name: getattr(item, name) for name in _MEMBER_FIELDS}
+        return member | {
+            "bytes": item.size,
+            "supplements": wanted.supplements,
+            "ignore": wanted.ignore,
+        }
 
     def _companions(self, items: list[Item], taken: set[str]) -> tuple[list[dict[str, Any]], list[list[str]]]:
         """Return the companions to upload, with unique names, and those left out with the reason."""
