@@ -1,13 +1,15 @@
 # make run: prepare a demo tree.  make test: all gates and tests.  make bench: measure speed.
 # Each target sets up what it needs in .venv, from the exact versions in requirements.lock.
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+PYTHON ?= $(shell for python in python3.12 python3.11 python3.13 python3; do \
+	$$python -c 'import ensurepip' 2> /dev/null && echo $$python && break; done)
 BIN := .venv/bin
 JOBS ?= all
 
 .PHONY: run test gates bench clean
 
 .venv/ready: requirements.lock
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed; on Debian: apt install python3-venv"; exit 1; }
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	rm -f .venv/ready
 	$(PYTHON) -m venv .venv

@@ -107,6 +107,8 @@ def _plan(args: argparse.Namespace, work: Workdir) -> int:
             raise UsageError(f"{args.configfile}: expected a mapping of settings")
         config = resolve_config(data, work.root, str(args.configfile))
     else:
+        if not work.config.is_file():
+            raise UsageError(f"no run in {work.root} yet: say 'dcorflow -d DIR plan --configfile FILE'")
         config = _config(work)
     found = discover(config, work, dry=True)
     print(_found_words(found.items, found.changes))
@@ -115,7 +117,10 @@ def _plan(args: argparse.Namespace, work: Workdir) -> int:
     problems = [i for i in found.items if i.state == "problem"]
     print(f"to prepare: {len(pending.prepare)} measurements")
     print(f"to edit without compressing: {len(pending.edit)} measurements")
-    print(f"plans to rewrite: {len(pending.written)}; tasks lost: {len(pending.tasks)}")
+    if pending.tasks:
+        print(f"tasks or companions to restore: {len(pending.tasks)} datasets")
+    if not (pending.prepare or pending.edit or pending.tasks or pending.written):
+        print("nothing to do")
     for item in waiting + problems:
         print(f"  {item.state:12} {printable(item.source)}: {printable(item.reason)}")
     for text in found.warnings:
@@ -170,14 +175,20 @@ def _check(args: argparse.Namespace, work: Workdir) -> int:
 
 
 def _verify(args: argparse.Namespace, work: Workdir) -> int:
-    from dcorflow.compress.verify import verify
+    from dcorflow.compress.verify import explained, verify
 
+    for path in filter(None, (args.prepared, args.source)):
+        if not path.is_file():
+            raise UsageError(f"{path}: no such file")
     problems = verify(args.prepared, args.source)
     for problem in problems:
         print(problem)
     if problems:
         return 1
-    print("identical: all data and attributes" if args.source else "all checksums are right")
+    if args.source is None:
+        print("all checksums are right")
+    else:
+        print(f"identical, but for what its history names: {explained(args.prepared)}")
     return 0
 
 

@@ -19,6 +19,8 @@ from dcorflow.errors import MeasurementError, explain_os_error, is_interrupt
 
 #: Log with what dclab warned about, named as dclab's own converter names it.
 WARNINGS_LOG = "dclab-tdms2rtdc-warnings"
+#: Said of a conversion that lost events since a side file is shorter than the measurement.
+TRUNCATED = "images, contours or traces are truncated"
 _RUN_IDENTIFIER = "experiment:run identifier"
 
 
@@ -110,7 +112,7 @@ def _export(dataset: Any, path_out: Path) -> tuple[list[dict[str, str]], np.ndar
         changes.append(
             {
                 "what": "events",
-                "how": f"only {exported} of {kept.sum()} events: images, contours or traces are truncated",
+                "how": f"only {exported} of {kept.sum()} events: {TRUNCATED}",
             }
         )
     if not kept.all():

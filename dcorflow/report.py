@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from dcorflow.convert import TRUNCATED
 from dcorflow.files import escape, printable, read_json, to_tsv, write_if_changed
 from dcorflow.records import RecordIndex
 from dcorflow.source.inventory import Item, load_inventory
-from dcorflow.task import settle
+from dcorflow.task import settle, withdraw_tasks
 from dcorflow.workdir import TASK_NAME, Workdir
 
 COLUMNS = (
@@ -83,15 +84,18 @@ def _decisions(work: Workdir, group: str) -> dict[str, Any]:
             return stored
     except (OSError, ValueError):
         pass
-    return settle(work, group, write=False)
+    decisions = settle(work, group, write=False)
+    withdraw_tasks(work, decisions)
+    return decisions
 
 
 def _newer_stamp(work: Workdir, group: str, done: int) -> bool:
-    """Return whether a batch of the group was worked on after its tasks were written."""
+    """Return whether a batch of the group was planned or worked on after its tasks were written."""
     batches = read_json(work.state / "plan.json")["groups"][group]
     for batch in batches:
+        newest = (work.stamp("merge_metadata", batch), work.batch(batch), work.edits(batch))
         try:
-            if work.stamp("merge_metadata", batch).stat().st_mtime_ns > done:
+            if any(path.stat().st_mtime_ns > done for path in newest):
                 return True
         except OSError:
             return True
@@ -177,27 +181,51 @@ def last_lines(summary: Summary, work: Workdir) -> list[str]:
     if not total:
         return ["dcorflow: nothing was found yet"]
     words = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
-    lines = ["", f"{total} measurements: {words}"]
-    lines += [f"  {s:12} {_where(r)}: {r['reason']}" for s, r in _worth_showing(summary)]
+    lines = ["", f"{_number(total, 'measurement')}: {words}"]
+    several = len({m["root"] for m in summary.measurements}) > 1
+    for status, row in _worth_showing(summary):
+        root = f"{row['root']}/" if several else ""
+        lines.append(f"  {status:12} {root}{_where(row)}: {row['reason']}")
     hidden = sum(counts[s] for s in STATUSES[1:]) - _SHOWN
     if hidden > 0:
         lines.append(f"  ... and {hidden} more in {_relative(work.summary)}")
     state = Counter(d["status"] for d in summary.datasets)
-    lines.append(
-        f"{len(summary.datasets)} datasets: {', '.join(f'{n} {s}' for s, n in sorted(state.items()))}"
-    )
+    words = ", ".join(f"{n} {s}" for s, n in sorted(state.items()))
+    lines.append(f"{_number(len(summary.datasets), 'dataset')}: {words}")
     for dataset in [d for d in summary.datasets if d["status"] == "blocked"][:_SHOWN]:
         lines.append(f"  blocked      {escape(dataset['source'])}: {dataset['reason']}")
     lines += [f"  warning      {escape(w)}" for w in [*summary.warnings, *_title_warnings(summary)][:_SHOWN]]
+    lines += _findings(summary)
     left = sum(not c[1] for d in summary.datasets for c in d["companions"])
     if left:
-        lines.append(f"{left} other files beside the measurements are left out: {_relative(work.companions)}")
+        lines.append(
+            f"{_number(left, 'other file')} beside the measurements left out: {_relative(work.companions)}"
+        )
     sizes = [(m["source_bytes"], m["prepared_bytes"]) for m in summary.measurements if m["prepared_bytes"]]
     if sizes:
         before, after = (sum(int(s[n]) for s in sizes) for n in (0, 1))
         lines.append(f"size: {_bytes(before)} -> {_bytes(after)}")
     lines.append(f"results: {work.results} (summary.tsv says it all)")
     return [printable(line) for line in lines + _advice(summary, counts)]
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _findings(summary: Summary) -> list[str]:
+    """Return what is remarkable about measurements that are ready all the same."""
+    ready = [m for m in summary.measurements if m["status"] == "ready"]
+    violated = sum(m["violations"] > 0 for m in ready)
+    cut = [m for m in ready if TRUNCATED in m["note"]]
+    lines = []
+    if violated:
+        lines.append(
+            f"{_number(violated, 'ready measurement')} with violations in dclab's integrity check "
+            "(accepted by check.on_violation): see the summary"
+        )
+    lines += [f"  truncated    {_where(m)}: {m['note']}" for m in cut[:_SHOWN]]
+    return lines
 
 
 def _worth_showing(summary: Summary) -> list[tuple[str, dict[str, Any]]]:

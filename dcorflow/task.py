@@ -160,6 +160,23 @@ def _remove_stale(work: Workdir, group: str, datasets: list[dict[str, Any]]) -> 
                 (work.datasets / dataset["dataset"] / name).unlink(missing_ok=True)
 
 
+def withdraw_tasks(work: Workdir, decisions: dict[str, Any]) -> None:
+    """Remove tasks that list a measurement that is not ready any more: a run was interrupted.
+
+    The next run writes them again, when everything in them is checked.
+    """
+    ready = {m["measurement"] for m in decisions["measurements"] if m["status"] == "ready"}
+    waiting = {(m["dataset"], m["name"]) for m in decisions["measurements"] if m["measurement"] not in ready}
+    for dataset in {place[0] for place in waiting}:
+        path = work.datasets / dataset / TASK_NAME
+        try:
+            names = json.loads(path.read_bytes())["upload_job"]["resource_names"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if any((dataset, name) in waiting for name in names):
+            path.unlink(missing_ok=True)
+
+
 def _find_twins(members: list[dict[str, Any]]) -> None:
     """Note for each duplicate whether what it equals is in the same dataset."""
     inside = {m["measurement"] for m in members}
@@ -172,6 +189,7 @@ def _row(dataset: str, member: dict[str, Any], record: Record | None, verdict: V
     return {
         "measurement": member["measurement"],
         "dataset": dataset,
+        "name": member["name"],
         "source": member["source"],
         "status": verdict.status,
         "reason": verdict.reason,

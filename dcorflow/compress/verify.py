@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 from dcorflow import engine
 from dcorflow.compress.body import HISTORY_LOG
 from dcorflow.compress.tail import read_history
+from dcorflow.convert import convert
 from dcorflow.hdf5 import members, open_source, refuse_outside_data, text_of
 
 
@@ -36,9 +40,33 @@ def verify(prepared: Path, source: Path | None = None) -> list[str]:
         problems = _checksums(h5)
         if source is None or problems:
             return problems
-        with open_source(source) as other:
-            refuse_outside_data(other, source.stat().st_size)
+        with _as_rtdc(source) as path, open_source(path) as other:
+            refuse_outside_data(other, path.stat().st_size)
             return _Comparison(h5, other).run()
+
+
+@contextlib.contextmanager
+def _as_rtdc(source: Path) -> Iterator[Path]:
+    """Yield a measurement as `.rtdc`: a `.tdms` is converted for the time being."""
+    if source.suffix.lower() != ".tdms":
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        converted = Path(folder) / "converted.rtdc"
+        convert(source, converted)
+        yield converted
+
+
+def explained(prepared: Path) -> str:
+    """Return in words what the history of a prepared file says was done on purpose."""
+    with open_source(prepared) as h5:
+        try:
+            history = read_history(h5)
+        except (KeyError, ValueError, TypeError):
+            return "it has none"
+    dropped = ", ".join(d["what"] for d in history["dropped"]) or "nothing"
+    edited = ", ".join(e["key"] for e in history["edits"]) or "nothing"
+    return f"dropped: {dropped}; edited: {edited}"
 
 
 def _checksums(h5: h5py.File) -> list[str]:

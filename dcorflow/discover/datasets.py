@@ -60,6 +60,11 @@ def assign_datasets(items: list[Item], by: str) -> None:
             item.dataset, item.origin = settled[key]
 
 
+def belongs(item: Item, by: str) -> bool:
+    """Return whether a measurement belongs to any dataset."""
+    return bool(_key(item, by, several=False))
+
+
 def _key(item: Item, by: str, several: bool) -> str:
     if by == "directory":
         key = item.folder or f"{item.root}/."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dcorflow.config import Config
-from dcorflow.discover.datasets import assign_datasets, assign_names, uploaded_before
+from dcorflow.discover.datasets import assign_datasets, assign_names, belongs, uploaded_before
 from dcorflow.discover.plan import (
     OnDisk,
     Pending,
@@ -72,7 +72,7 @@ class _Pass:
         return tree
 
     def run(self) -> Discovery:
-        settings = self.config["input"]
+        settings, by = self.config["input"], self.config["datasets"]["by"]
         folders = FolderSettings(self.trees)
         matcher = Matcher(
             self.items,
@@ -81,14 +81,15 @@ class _Pass:
             max_vanished=settings["max_vanished"],
             known_content=lambda m: (self.index.get(m) or {}).get("content", ""),
             workers=min(4, os.cpu_count() or 1),
-            wanted=lambda item: not folders.left_out(item.root, item.source),
+            wanted=lambda item: belongs(item, by) and not folders.left_out(item.root, item.source),
         )
         changes = matcher.run()
-        assign_datasets(self.items, self.config["datasets"]["by"])
+        assign_datasets(self.items, by)
         assign_names(self.items)
         known = uploaded_before(self.trees)
         self._resolve(folders)
         self._leave_alone(known)
+        self._warn_of_copies()
         on_disk = scan_datasets(self.work, clean=not self.dry)
         batches = self._plan_batches(on_disk)
         groups = self._plan_groups(folders, known, on_disk)
@@ -118,6 +119,17 @@ class _Pass:
                 item.state, item.reason = "left out", f"use: no ({wanted.left_out})"
         if wrong:
             raise UsageError("metadata needs changes:\n" + "\n".join(f"  - {w}" for w in wrong))
+
+    def _warn_of_copies(self) -> None:
+        """Warn where a measurement was left out on purpose, but not a copy of it."""
+        left = {(i.fingerprint, i.size): i for i in self.items if i.state == "left out" and i.fingerprint}
+        for item in self.items:
+            twin = left.get((item.fingerprint, item.size))
+            if twin is not None and item.state == "found":
+                self.warnings.append(
+                    f"{item.source} looks the same as {twin.source}, which is left out: {twin.reason}; "
+                    "leave it out, too?"
+                )
 
     def _leave_alone(self, known: dict[tuple[str, str], tuple[str, str]]) -> None:
         if self.config["datasets"]["uploaded"] != "leave":

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from dcorflow.config import load_yaml, problems
+from dcorflow.config import FOLDER_FILE, load_yaml, problems
 from dcorflow.errors import UsageError
 from dcorflow.source.walk import Tree, matches
 
@@ -35,6 +35,9 @@ class FolderSettings:
         self.used: set[tuple[str, str, str]] = set()
         found: list[str] = []
         for tree in trees:
+            found += [
+                f"{tree.root / path}: did you mean '{FOLDER_FILE}'? Rename it" for path in tree.misnamed
+            ]
             for folder, seen in sorted(tree.settings.items()):
                 path = tree.root / seen.path
                 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -97,8 +98,19 @@ def _edit(layer: Layer, part: str, key: str, value: object) -> Edit:
 def settings_problems(config: Config) -> list[str]:
     """Return what is wrong with the metadata and the title template of a configuration."""
     _, wrong = resolve_measurement(config, FolderSettings([]), "", "")
-    _, more = resolve_dataset(config, FolderSettings([]), "dataset", [("root", "folder/file.rtdc")])
-    return [*wrong, *more]
+    by = config["datasets"]["by"]
+    groups = [] if by == "directory" else list(re.compile(by).groupindex)
+    known = {"directory", "path", "dataset", *groups}
+    try:
+        names = {n: s or c for _, n, s, c in string.Formatter().parse(config["datasets"]["title"])}
+    except ValueError as error:
+        return [*wrong, f"'datasets.title': {error}"]
+    for name, extra in names.items():
+        if name is not None and (name not in known or extra):
+            wrong.append(
+                f"'datasets.title': unknown placeholder '{{{name}}}'; known: {', '.join(sorted(known))}"
+            )
+    return wrong
 
 
 def resolve_dataset(
@@ -147,8 +159,6 @@ def missing_fields(fields: Mapping[str, Any]) -> list[str]:
 
 def make_title(config: Config, key: str, sources: list[tuple[str, str]]) -> str:
     """Fill the title template; raise `ValueError` naming an unknown placeholder."""
-    import re
-
     root, source = sources[0]
     folder = source.rpartition("/")[0]
     values: dict[str, str] = {}

@@ -89,7 +89,7 @@ class Matcher:
     def _see_again(self, item: Item, found: Found) -> bool:
         """Update a known item; return whether it must be probed."""
         item.unseen = False
-        item.note = found.note
+        item.note, item.linked = found.note, found.linked
         before = item.state
         sizes_differ = [f.size for f in item.files] != [f.size for f in found.files]
         differs = item.files != found.files or item.kind != found.kind
@@ -131,7 +131,7 @@ class Matcher:
         """Stop where most of a root is missing: its share is probably not mounted."""
         for tree in self.trees:
             known = [i for i in self.items if i.root == tree.name and i.state != "gone"]
-            missing = [i for i in known if i.unseen and not self._hidden(tree, i)]
+            missing = [i for i in known if i.unseen and not self._hidden(tree, i) and not self._filtered(i)]
             if not tree.measurements and not known:
                 raise UsageError(
                     f"'input.root': no measurement (*.rtdc, *.tdms) below {tree.root}; is the path right, "
@@ -145,6 +145,11 @@ class Matcher:
                     "purpose, run once with 'input.max_vanished: 1'"
                 )
 
+    def _filtered(self, item: Item) -> bool:
+        """Return whether an item that was not found lies where it lay: the settings leave it out."""
+        root = self.roots.get(item.root)
+        return root is not None and (root / item.source).exists()
+
     def _hidden(self, tree: Tree, item: Item) -> bool:
         """Return whether an item lies in a folder that cannot be listed at present."""
         return any(item.source.startswith(folder + "/") for folder in tree.unreadable)
@@ -156,7 +161,7 @@ class Matcher:
         for found in fresh:
             item = Item(_new_id(found, taken), found.root, found.path, found.kind, found.files)
             taken.add(item.measurement)
-            item.note, item.unseen = found.note, False
+            item.note, item.unseen, item.linked = found.note, False, found.linked
             self.items.append(item)
             self.changes.new.append(item)
             if found.problem:
@@ -230,6 +235,8 @@ class Matcher:
             if tree is not None and self._hidden(tree, item):
                 self._set(item, "problem", "its folder cannot be listed: no permission; run again")
                 item.failure = "environment"
+            elif self._filtered(item):
+                self._set(item, "left out", "left out by input.include or input.exclude")
             elif item.state != "gone":
                 self.changes.gone.append(item)
                 self._set(item, "gone", "its source vanished; the prepared file is kept")
@@ -254,11 +261,11 @@ class Matcher:
                     self._set(item, "duplicate", f"same content as {where}; not prepared twice")
                     item.twin = original.measurement
 
-    def _originality(self, item: Item) -> tuple[bool, int, int, str, str]:
-        """Sort the likely original first: prepared before, else the oldest, the shortest name."""
+    def _originality(self, item: Item) -> tuple[bool, bool, int, int, str, str]:
+        """Sort the likely original first: prepared before, no link, the oldest, the shortest name."""
         newest = max(f.mtime_ns for f in item.files)
         known = bool(self.known_content(item.measurement))
-        return (not known, newest, len(item.source), item.root, item.source)
+        return (not known, item.linked, newest, len(item.source), item.root, item.source)
 
     def _set(self, item: Item, state: str, reason: str = "") -> None:
         item.state, item.reason = state, reason  # type: ignore[assignment]

@@ -62,6 +62,8 @@ class Item:
     batch: str = ""
     #: The measurement that a duplicate equals.
     twin: str = ""
+    #: Whether its path leads over a symbolic link; not stored.
+    linked: bool = field(default=False, compare=False)
     #: True while this run has not seen its files yet; not stored.
     unseen: bool = field(default=True, compare=False)
 

@@ -26,6 +26,8 @@ IGNORED_MEASUREMENTS = ("*_condensed.rtdc", "*_original.rtdc", "*_traces.tdms")
 #: (dclab.rtdc_dataset.fmt_tdms).
 SIDE_SUFFIXES = (".ini", ".txt", ".avi", ".tdms", ".tdms_index")
 SIDE_NAMES = ("parameters.txt", "fg_config.mcf")
+#: A name that its author meant to be that of a settings file.
+_ALMOST_SETTINGS = re.compile(r"dcor-?flow\.ya?ml(\.txt)?", re.IGNORECASE)
 TASK_SUFFIX = ".dcoraid-task"
 
 
@@ -45,6 +47,8 @@ class Found:
         What the user should know, such as a `.tdms` beside its conversion.
     problem
         Why it is no usable file, empty where it is.
+    linked
+        Whether the path leads over a symbolic link.
     """
 
     root: str
@@ -53,6 +57,7 @@ class Found:
     files: tuple[SourceFile, ...]
     note: str = ""
     problem: str = ""
+    linked: bool = False
 
     @property
     def folder(self) -> str:
@@ -70,6 +75,9 @@ class Tree:
     settings: dict[str, SourceFile] = field(default_factory=dict)
     tasks: dict[str, list[SourceFile]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    misnamed: list[str] = field(default_factory=list)
+    #: Folders and files behind symbolic links.
+    links: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -125,6 +133,8 @@ def walk(root: Path, include: Sequence[str], exclude: Sequence[str]) -> Tree:
             tree.unreadable[folder] = explain_os_error(error) or str(error)
             continue
         folders, files = _sort_out(folder, listing, exclude)
+        over_link = folder in tree.links
+        tree.links |= {path for path, link in folders if link or over_link}
         waiting += [path for path, link in reversed(folders) if not link]
         linked += [path for path, link in folders if link]
         _take_files(tree, folder, files, include)
@@ -167,6 +177,8 @@ def _take_files(
         name, lower = entry.name, entry.name.lower()
         suffix = lower[-5:] if lower.endswith((".rtdc", ".tdms")) else ""
         seen, problem = _look(path, entry)
+        if entry.is_symlink() or folder in tree.links:
+            tree.links.add(path)
         if seen is not None:
             plain[name] = seen
         if suffix and not _NO_MEASUREMENT.match(lower) and matches(path, include):
@@ -175,6 +187,8 @@ def _take_files(
     for name, seen in plain.items():
         if name == FOLDER_FILE:
             tree.settings[folder] = seen
+        elif _ALMOST_SETTINGS.fullmatch(name):
+            tree.misnamed.append(seen.path)
         elif name.lower().endswith(TASK_SUFFIX):
             tree.tasks.setdefault(folder, []).append(seen)
         elif name not in taken and not name.lower().endswith((".rtdc", ".tdms", ".tdms_index")):
@@ -219,7 +233,9 @@ def _take_measurements(
         note = (
             f"{converted[name]} beside it is the same measurement, unconverted" if name in converted else ""
         )
-        tree.measurements.append(Found(tree.name, path, kind, files, note, problem))
+        tree.measurements.append(
+            Found(tree.name, path, kind, files, note, problem, linked=path in tree.links)
+        )
     return taken
 
 
