@@ -30,6 +30,7 @@ class Lab:
         self.prepared: dict[str, str] = {}
         self.probed: list[str] = []
         self.settings = {"min_age": 120, "max_vanished": 0.5}
+        self.exclude: list[str] = []
         monkeypatch.setattr(identity, "probe_all", self._probe_all)
 
     def _probe_all(self, jobs, workers):
@@ -58,7 +59,7 @@ class Lab:
         path = self.folder / "inventory.tsv"
         items = load_inventory(path)
         self.probed.clear()
-        trees = [walk(root, ["*"], []) for root in self.roots]
+        trees = [walk(root, ["*"], self.exclude) for root in self.roots]
         matcher = Matcher(
             items, trees, known_content=lambda m: self.prepared.get(m, ""), workers=1, **self.settings
         )
@@ -340,7 +341,28 @@ class TestGone:
         assert set(states(lab.run()).values()) == {"found"}
 
 
+class TestFiltered:
+    def test_what_the_settings_leave_out_is_neither_gone_nor_vanished(self, lab):
+        for number in range(6):
+            lab.write(f"a/M{number}.rtdc")
+        lab.write("b/M1.rtdc")
+        lab.run()
+        lab.exclude = ["a"]
+        items = lab.run()
+        assert {items[f"a/M{n}.rtdc"].state for n in range(6)} == {"left out"}
+        assert "input.exclude" in items["a/M1.rtdc"].reason
+        assert not lab.changes.gone
+        lab.exclude = []
+        assert set(states(lab.run()).values()) == {"found"}
+
+
 class TestDuplicates:
+    def test_a_link_is_never_the_original(self, lab):
+        lab.write("b/M1_long_name.rtdc", "same")
+        (lab.roots[0] / "a").mkdir()
+        (lab.roots[0] / "a" / "link.rtdc").symlink_to(lab.roots[0] / "b" / "M1_long_name.rtdc")
+        assert states(lab.run()) == {"a/link.rtdc": "duplicate", "b/M1_long_name.rtdc": "found"}
+
     def test_the_oldest_is_the_original(self, lab):
         lab.write("a/Kopie.rtdc", "same", age=90_000)
         lab.write("b/M1.rtdc", "same", age=200_000)

@@ -13,7 +13,13 @@ from dcorflow.dclab_parts import definitions
 from dcorflow.errors import UsageError
 from dcorflow.metadata.folders import FolderSettings
 from dcorflow.metadata.keys import convert_value
-from dcorflow.metadata.resolve import make_title, missing_fields, resolve_dataset, resolve_measurement
+from dcorflow.metadata.resolve import (
+    make_title,
+    missing_fields,
+    resolve_dataset,
+    resolve_measurement,
+    settings_problems,
+)
 from dcorflow.source.walk import walk
 
 FIELDS = {"authors": ["A. Name"], "license_id": "CC0-1.0", "owner_org": "my-circle"}
@@ -234,6 +240,25 @@ class TestTypes:
         assert parts.config_keys == real.config_keys
         for name in ("deform", "image", "trace", "userdef0", "ml_score_abc", "nonsense"):
             assert parts.feature_exists(name) == real.feature_exists(name)
+
+
+class TestSettings:
+    def test_titles_know_the_groups_of_the_expression(self):
+        config = configure()
+        config["datasets"] |= {"by": r"^(?P<dataset>[^/]+)/(?P<what>[^/]+)/", "title": "{what} of {dataset}"}
+        assert settings_problems(config) == []
+        config["datasets"]["title"] = "{who}"
+        (problem,) = settings_problems(config)
+        assert "{who}" in problem
+        assert "what" in problem
+
+    @pytest.mark.parametrize("name", ["dcorflow.yml", "Dcorflow.yaml", "dcor-flow.yaml", "dcorflow.yaml.txt"])
+    def test_settings_files_with_a_wrong_name_are_not_overlooked(self, tmp_path, name):
+        (tmp_path / "raw" / "a").mkdir(parents=True)
+        (tmp_path / "raw" / "a" / name).write_text("use: no\nreason: consent withdrawn\n")
+        with pytest.raises(UsageError, match=name) as caught:
+            FolderSettings([walk(tmp_path / "raw", ["*"], [])])
+        assert "dcorflow.yaml" in str(caught.value)
 
 
 class TestDatasets:

@@ -155,6 +155,35 @@ def test_told_to_end(undisturbed: Run, tmp_path: Path, name: str, kill: Callable
     go_on(run, undisturbed)
 
 
+def test_prepared_anew_and_interrupted(undisturbed: Run, tmp_path: Path) -> None:
+    run = new_run(tmp_path, undisturbed.source)
+    run.good()
+    before = {name: seen.mtime_ns for name, seen in run.measurements().items()}
+    run.configure({"prepare.encoder": "best"})
+    process = run.start()
+    assert wait_for(lambda: any(s.mtime_ns != before[n] for n, s in run.measurements().items()), process)
+    assert end(process, lambda pid: os.killpg(pid, signal.SIGINT)) != 0
+    rows = {row["source"]: row for row in run.rows().values()}
+    assert {row["status"] for row in rows.values()} != {"ready"}, "not all of them are checked"
+    for row in rows.values():
+        if row["status"] == "ready":
+            path = run.prepared(Path(row["source"]).name)
+            assert row["sha256"] == sha256(path), "what is called ready is what was checked"
+    good = {row["measurement"] for row in rows.values() if row["status"] == "ready"}
+    for task in run.tasks().values():
+        names = task["upload_job"]["resource_names"]
+        listed = {r["measurement"] for r in map(json.loads, _records_of(run, names))}
+        assert listed <= good, "no task lists what is not checked"
+    run.good()
+    assert set(run.statuses().values()) == {"ready"}
+    assert len(run.tasks()) == len(undisturbed.tasks())
+
+
+def _records_of(run: Run, names: list[str]) -> list[str]:
+    texts = [path.read_text("utf-8") for path in records(run)]
+    return [text for text in texts if json.loads(text)["prepared"].get("name") in names]
+
+
 def test_two_runs_at_once(undisturbed: Run, tmp_path: Path) -> None:
     run = new_run(tmp_path, undisturbed.source)
     process = run.start()
