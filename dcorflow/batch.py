@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import xxhash
 
@@ -69,6 +69,14 @@ def write_stamp(work: Workdir, stage: str, name: str, measurements: list[str]) -
             digest.update(work.record(measurement).read_bytes())
         digest.update(measurement.encode())
     write_text(work.stamp(stage, name), digest.hexdigest() + "\n")
+
+
+class Counts(NamedTuple):
+    """How many measurements a batch has, how many of them failed, and how many there was work for."""
+
+    measurements: int
+    failed: int
+    worked: int
 
 
 class Attempts:
@@ -139,6 +147,7 @@ def work_on(work: Workdir, stage: Stage, batch: str, threads: int) -> None:
         if not attempts.begin(entry["measurement"]):
             print(json.dumps({"given up": True}), flush=True)
             continue
+        before = _state(work, entry)
         try:
             record = do(entry)
         except BaseException as error:  # one bad file never stops another
@@ -149,7 +158,17 @@ def work_on(work: Workdir, stage: Stage, batch: str, threads: int) -> None:
             record = _fail(work, stage, plan, entry, " ".join(words.split()), "environment")
         attempts.end(entry["measurement"])
         failure = record.failure if record else None
-        print(json.dumps({"failed": failure.reason} if failure else {}), flush=True)
+        answer: dict[str, Any] = {"worked": _state(work, entry) != before}
+        print(json.dumps(answer | ({"failed": failure.reason} if failure else {})), flush=True)
+
+
+def _state(work: Workdir, entry: dict[str, Any]) -> tuple[int, int] | None:
+    """Return inode and time of a record: they tell whether it was written."""
+    try:
+        stat = work.record(entry["measurement"]).stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def _fail(
@@ -220,15 +239,16 @@ class _Supervisor:
         for number in self._suspects_last():
             self.queue.put(number)
 
-    def run(self) -> int:
-        """Do all entries; return how many failed."""
+    def run(self) -> Counts:
+        """Do all entries."""
         if self.guard:
             self.guard.start()
         with ThreadPoolExecutor(self.workers) as pool:
-            failed = sum(f.result() for f in [pool.submit(self._share) for _ in range(self.workers)])
+            shares = [f.result() for f in [pool.submit(self._share) for _ in range(self.workers)]]
         if self.guard:
             self.guard.stop()
-        return failed
+        failed, worked = (sum(share[n] for share in shares) for n in (0, 1))
+        return Counts(len(self.entries), failed, worked)
 
     def _suspects_last(self) -> list[int]:
         """Return the numbers of all entries; last those at which a job ended before."""
@@ -238,18 +258,19 @@ class _Supervisor:
                 self._say(number, "a job before this one ended while it worked on it; tried again, last")
         return sorted(range(len(self.entries)), key=suspects.__getitem__)
 
-    def _share(self) -> int:
-        failed = 0
+    def _share(self) -> tuple[int, int]:
+        failed = worked = 0
         worker = self._start()
         try:
             while True:
                 number = self.queue.get_nowait()
                 answer, worker = self._insist(worker, number)
+                worked += bool(answer.get("worked"))
                 if "failed" in answer:
                     failed += 1
                     self._say(number, answer["failed"])
         except Empty:
-            return failed
+            return failed, worked
         finally:
             worker.stop()
             self._forget(worker)
@@ -297,8 +318,8 @@ class _Supervisor:
         print(f"{self.entries[number]['files'][0][0]}: {text}", file=sys.stderr, flush=True)
 
 
-def run_batch(work: Workdir, stage: Stage, batch: str, threads: int, memory: int = 0) -> tuple[int, int]:
-    """Do one stage for a batch; return how many measurements there were and how many failed.
+def run_batch(work: Workdir, stage: Stage, batch: str, threads: int, memory: int = 0) -> Counts:
+    """Do one stage for a batch.
 
     A large measurement gets all threads; many small ones are shared out to as many workers. In a job
     of a scheduler these stay below its `memory` (MB).
@@ -311,6 +332,6 @@ def run_batch(work: Workdir, stage: Stage, batch: str, threads: int, memory: int
         Where a worker was told to end.
     """
     supervisor = _Supervisor(work, stage, batch, threads, memory)
-    failed = supervisor.run()
+    counts = supervisor.run()
     write_stamp(work, stage, batch, [e["measurement"] for e in supervisor.entries])
-    return len(supervisor.entries), failed
+    return counts

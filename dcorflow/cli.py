@@ -67,9 +67,9 @@ def _config(work: Workdir) -> dict[str, Any]:
 def _batch(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.batch import run_batch
 
-    count, failed = run_batch(work, args.stage, args.batch, args.threads, args.memory)
-    words = f", {failed} failed" if failed else ""
-    print(f"{args.stage} {args.batch}: {count} measurements{words}")
+    counts = run_batch(work, args.stage, args.batch, args.threads, args.memory)
+    words = f", {counts.failed} failed" if counts.failed else ""
+    print(f"{args.stage} {args.batch}: {counts.worked} of {counts.measurements} measurements{words}")
     return 0
 
 

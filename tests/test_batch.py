@@ -118,7 +118,7 @@ class TestRun:
         edit = ["user:x", "y", "replace", "folder override", "w"]
         names = plan(work, raw, NAMES, {"two": [edit]})
         for stage in ("compress", "check", "merge_metadata"):
-            assert run_batch(work, stage, "b1", 2) == (3, 0)
+            assert run_batch(work, stage, "b1", 2)[:2] == (3, 0)
             assert work.stamp(stage, "b1").exists()
         for name in names:
             record = load_record(work, name)
@@ -130,7 +130,7 @@ class TestRun:
     def test_an_exception_in_one_does_not_stop_others(self, work, raw, monkeypatch, capfd):
         strange_worker(monkeypatch, "if entry.measurement == 'two': raise ZeroDivisionError('odd\\n thing')")
         plan(work, raw, NAMES)
-        assert run_batch(work, "compress", "b1", 1) == (3, 1)
+        assert run_batch(work, "compress", "b1", 1)[:2] == (3, 1)
         failure = load_record(work, "two").failure
         assert "ZeroDivisionError: odd thing" in failure.reason
         assert failure.failure == "environment"
@@ -142,7 +142,7 @@ class TestRun:
         body = f"if entry.measurement == 'two': os.kill(os.getpid(), signal.{kill})"
         strange_worker(monkeypatch, body)
         plan(work, raw, NAMES)
-        assert run_batch(work, "compress", "b1", 1) == (3, 1)
+        assert run_batch(work, "compress", "b1", 1)[:2] == (3, 1)
         failure = load_record(work, "two").failure
         assert "ended the process" in failure.reason
         assert failure.failure == "content"
@@ -158,7 +158,7 @@ class TestRun:
         )
         strange_worker(monkeypatch, body)
         plan(work, raw, NAMES)
-        assert run_batch(work, "compress", "b1", 1) == (3, 0)
+        assert run_batch(work, "compress", "b1", 1)[:2] == (3, 0)
 
     @pytest.mark.parametrize("body", ["sys.exit(3)", "raise KeyboardInterrupt", "os._exit(1)"])
     def test_one_that_ends_its_process_in_peace_does_not_stop_others(self, work, raw, monkeypatch, body):
@@ -175,7 +175,7 @@ class TestRun:
         (raw / "M1_para.ini").unlink()
         plan(work, raw, ("one.rtdc", "M1_data.tdms", "two.rtdc"))
         try:
-            assert run_batch(work, "compress", "b1", 1) == (3, 1)
+            assert run_batch(work, "compress", "b1", 1)[:2] == (3, 1)
         except SystemExit:
             pytest.fail("the batch ended because of one measurement")
         assert "side files" in load_record(work, "M1_data").failure.reason
@@ -193,7 +193,7 @@ class TestRun:
         recipes.text_file(raw / "bad.rtdc")
         recipes.corrupt_chunk(raw / "worse.rtdc")
         plan(work, raw, ("bad.rtdc", *NAMES, "worse.rtdc"))
-        assert run_batch(work, "compress", "b1", 1) == (5, 2)
+        assert run_batch(work, "compress", "b1", 1)[:2] == (5, 2)
         assert run_batch(work, "check", "b1", 1)[0] == 5
         assert "not an HDF5 file" in load_record(work, "bad").failure.reason
         assert "corrupt chunk" in load_record(work, "worse").failure.reason
@@ -201,7 +201,7 @@ class TestRun:
     def test_a_vanished_source(self, work, raw):
         plan(work, raw, NAMES)
         (raw / "two.rtdc").unlink()
-        assert run_batch(work, "compress", "b1", 1) == (3, 1)
+        assert run_batch(work, "compress", "b1", 1)[:2] == (3, 1)
         assert load_record(work, "two").failure.failure == "environment"
 
     def test_a_batch_that_was_interrupted_goes_on_where_it_stopped(self, work, raw):
@@ -209,8 +209,9 @@ class TestRun:
         run_batch(work, "compress", "b1", 1)
         before = (work.datasets / "a/one.rtdc").stat().st_ino
         plan(work, raw, NAMES)
-        run_batch(work, "compress", "b1", 1)
+        assert run_batch(work, "compress", "b1", 1).worked == 2
         assert (work.datasets / "a/one.rtdc").stat().st_ino == before
+        assert run_batch(work, "compress", "b1", 1) == (3, 0, 0)
 
     @pytest.mark.parametrize("missing", ["batch", "edits", "both"])
     def test_without_a_plan(self, work, raw, missing):
