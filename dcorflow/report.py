@@ -111,6 +111,7 @@ def _unsettled_row(item: Item) -> dict[str, Any]:
         "status": _UNSETTLED.get(item.state, "in progress"),
         "reason": reason,
         "retry": False,
+        "by_policy": False,
         "events": "",
         "source_bytes": item.size,
         "prepared_bytes": "",
@@ -283,13 +284,8 @@ def exit_code(summary: Summary, strict: bool) -> int:
         return 1
     if not strict:
         return 0
-    bad = any(m["status"] == "failed" or _excluded_by_policy(m) for m in summary.measurements)
+    bad = any(m["status"] == "failed" or m["by_policy"] for m in summary.measurements)
     return int(bad or any(d["status"] == "blocked" for d in summary.datasets))
-
-
-def _excluded_by_policy(row: dict[str, Any]) -> bool:
-    on_purpose = row["reason"].startswith(("use: no", "same content as", "its folder was uploaded before"))
-    return bool(row["status"] == "excluded" and not on_purpose)
 
 
 def write_report(work: Workdir) -> Summary:

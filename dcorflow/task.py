@@ -35,6 +35,8 @@ class Verdict:
         Whether it keeps the whole dataset back.
     retry
         Whether a job could not finish it because of the machine (disk full, read error): left over.
+    by_policy
+        Whether a setting below `check` excluded it.
     violations, alerts
         Findings that count.
     """
@@ -44,6 +46,7 @@ class Verdict:
     complete: bool = True
     blocks: bool = False
     retry: bool = False
+    by_policy: bool = False
     violations: int = 0
     alerts: int = 0
 
@@ -82,7 +85,8 @@ def _judge_failure(
     reason: str, failure: FailureClass, policy: dict[str, Any], in_job: bool = True
 ) -> Verdict:
     if failure == "unfit":
-        return Verdict("excluded", reason, complete=False, blocks=policy["on_unfit"] == "block")
+        blocks = policy["on_unfit"] == "block"
+        return Verdict("excluded", reason, complete=False, blocks=blocks, by_policy=True)
     blocks = policy["on_unreadable"] == "block"
     return Verdict("failed", reason, complete=False, blocks=blocks, retry=in_job and failure == "environment")
 
@@ -103,7 +107,8 @@ def _judge_cues(cues: list[Cue], member: dict[str, Any], policy: dict[str, Any])
         rule = policy["on_violation"]
     else:
         return verdict
-    verdict.status, verdict.complete, verdict.blocks = "excluded", False, rule == "block"
+    verdict.status, verdict.by_policy = "excluded", True
+    verdict.complete, verdict.blocks = False, rule == "block"
     return verdict
 
 
@@ -194,6 +199,7 @@ def _row(dataset: str, member: dict[str, Any], record: Record | None, verdict: V
         "status": verdict.status,
         "reason": verdict.reason,
         "retry": verdict.retry,
+        "by_policy": verdict.by_policy,
         "events": record.facts.get("events", "") if record else "",
         "source_bytes": member["bytes"],
         "prepared_bytes": prepared.get("size", ""),

@@ -355,6 +355,17 @@ class TestFiltered:
         lab.exclude = []
         assert set(states(lab.run()).values()) == {"found"}
 
+    def test_converted_later_by_hand(self, lab):
+        lab.write("a/M1.tdms", "TDSm")
+        lab.write("a/M2.rtdc")
+        lab.run()
+        lab.write("a/M1.rtdc")
+        items = lab.run()
+        assert items["a/M1.tdms"].state == "left out"
+        assert "a/M1.rtdc is the same measurement" in items["a/M1.tdms"].reason
+        assert items["a/M1.rtdc"].state == "found"
+        assert not lab.changes.gone
+
 
 class TestDuplicates:
     def test_a_link_is_never_the_original(self, lab):

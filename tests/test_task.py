@@ -117,6 +117,12 @@ class TestJudge:
             assert verdict.blocks == (policy == "block")
             assert not verdict.retry
 
+    def test_who_is_excluded_by_a_policy(self):
+        unfit = record(failure=Failure("compress", "external link", "unfit"))
+        assert judge(member(), unfit, POLICY).by_policy
+        assert not judge(member(state="left out", reason="use: no (clogged)"), None, POLICY).by_policy
+        assert not judge(member(state="duplicate", twin_inside=True), None, POLICY).by_policy
+
     def test_what_the_machine_kept_a_job_from_is_left_over(self):
         bad = record(failure=Failure("compress", "disk full", "environment"))
         assert judge(member(), bad, POLICY).retry

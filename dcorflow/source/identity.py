@@ -176,17 +176,20 @@ class Matcher:
         """Probe items, and recognise those of the new ones that moved here."""
         paths = [[self.roots[i.root] / f.path for f in i.files] for i in look]
         probes = probe_all([(i.kind, p) for i, p in zip(look, paths, strict=True)], self.workers)
-        missing = [old for old in self.items if old.unseen and old.fingerprint]
+        missing: dict[tuple[str, int], list[Item]] = {}
+        for old in self.items:
+            if old.unseen and old.fingerprint:
+                missing.setdefault((old.fingerprint, old.size), []).append(old)
         unknown = {i.measurement for i in look if not i.fingerprint and not self.known_content(i.measurement)}
         for item, result in zip(look, probes, strict=True):
             self._apply(item, result)
             if item.measurement not in unknown or not result.fingerprint:
                 continue
-            same = [o for o in missing if (o.fingerprint, o.size) == (result.fingerprint, item.size)]
+            same = missing.get((result.fingerprint, item.size), [])
             same.sort(key=lambda old: old.name_on_disk != item.name_on_disk)
             candidate = next((old for old in same if self._same_content(old, item)), None)
             if candidate is not None:
-                missing.remove(candidate)
+                same.remove(candidate)
                 self._move(candidate, item)
 
     def _apply(self, item: Item, result: Probe) -> None:
@@ -235,6 +238,9 @@ class Matcher:
             if tree is not None and self._hidden(tree, item):
                 self._set(item, "problem", "its folder cannot be listed: no permission; run again")
                 item.failure = "environment"
+            elif tree is not None and item.source in tree.converted:
+                rtdc = tree.converted[item.source]
+                self._set(item, "left out", f"{rtdc} is the same measurement, converted")
             elif self._filtered(item):
                 self._set(item, "left out", "left out by input.include or input.exclude")
             elif item.state != "gone":

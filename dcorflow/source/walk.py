@@ -76,6 +76,8 @@ class Tree:
     tasks: dict[str, list[SourceFile]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     misnamed: list[str] = field(default_factory=list)
+    #: `.tdms` beside their conversions: path -> path of the `.rtdc`.
+    converted: dict[str, str] = field(default_factory=dict)
     #: Folders and files behind symbolic links.
     links: set[str] = field(default_factory=set)
 
@@ -227,6 +229,8 @@ def _take_measurements(
         path = f"{folder}/{name}" if folder else name
         taken.add(name)
         if name in converted.values():
+            rtdc = next(r for r, tdms in converted.items() if tdms == name)
+            tree.converted[path] = f"{folder}/{rtdc}" if folder else rtdc
             continue
         names = [name] if kind == "rtdc" else [name, *_side_files(name, plain)]
         files = tuple(plain[n] for n in names if n in plain)
