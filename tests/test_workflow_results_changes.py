@@ -348,7 +348,7 @@ def test_plan_writes_nothing_and_tells_what_a_run_does(lab: Run) -> None:
     assert changed_names(step) == set()
     assert "to prepare: 2 measurements" in plan.stdout
     assert "to edit without compressing: 5 measurements" in plan.stdout
-    assert "tasks lost: 1" in plan.stdout
+    assert "tasks or companions to restore: 1" in plan.stdout
     with Comparison(lab) as step:
         lab.good()
     assert step.measurements == {Path(p).name for p in lab.measurements()}

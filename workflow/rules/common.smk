@@ -1,10 +1,10 @@
 """What the rules share: settings, plans, and what happens at the start and end of a run."""
 
-import json
 import sys
 import time
 from pathlib import Path
 
+from dcorflow.files import read_json
 from dcorflow.run import end_run, note_limits, quiet, settings_or_exit, start_run
 
 STATE = "results/.state"
@@ -18,7 +18,7 @@ note_limits(workflow)
 def plan():
     """Return the overview that discover wrote: batches and groups of datasets."""
     checkpoints.discover.get()
-    return json.loads(Path(f"{STATE}/plan.json").read_text())
+    return read_json(Path(f"{STATE}/plan.json"))
 
 
 def task_stamps(wildcards):
@@ -31,7 +31,7 @@ def merged_batches(wildcards):
 
 def batch_needs(wildcards):
     """Return the plan of one batch: a job on a node reads it, too, where no checkpoint is known."""
-    return json.loads(Path(f"{STATE}/batches/{wildcards.batch}.json").read_text())
+    return read_json(Path(f"{STATE}/batches/{wildcards.batch}.json"))
 
 
 def batch_threads(wildcards):
