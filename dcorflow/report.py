@@ -60,8 +60,8 @@ def gather(work: Workdir) -> Summary:
         plan = {"groups": {}, "warnings": []}
     summary = Summary(warnings=plan["warnings"])
     rows: dict[str, dict[str, Any]] = {}
-    for group in plan["groups"]:
-        decisions = _decisions(work, group)
+    for group, batches in plan["groups"].items():
+        decisions = _decisions(work, group, batches)
         summary.datasets += decisions["datasets"]
         rows |= {row["measurement"]: row for row in decisions["measurements"]}
     datasets = {d["dataset"]: d for d in summary.datasets}
@@ -74,12 +74,12 @@ def gather(work: Workdir) -> Summary:
     return summary
 
 
-def _decisions(work: Workdir, group: str) -> dict[str, Any]:
+def _decisions(work: Workdir, group: str, batches: list[str]) -> dict[str, Any]:
     """Return the stored decisions about a group, made anew where something is newer than they."""
     settled, plan, stamp = work.settled(group), work.group(group), work.stamp("task", group)
     try:
         done = stamp.stat().st_mtime_ns
-        if done >= plan.stat().st_mtime_ns and not _newer_stamp(work, group, done):
+        if done >= plan.stat().st_mtime_ns and not _is_newer(work, batches, done):
             stored: dict[str, Any] = read_json(settled)
             return stored
     except (OSError, ValueError):
@@ -89,9 +89,8 @@ def _decisions(work: Workdir, group: str) -> dict[str, Any]:
     return decisions
 
 
-def _newer_stamp(work: Workdir, group: str, done: int) -> bool:
-    """Return whether a batch of the group was planned or worked on after its tasks were written."""
-    batches = read_json(work.state / "plan.json")["groups"][group]
+def _is_newer(work: Workdir, batches: list[str], done: int) -> bool:
+    """Return whether one of a group's batches was planned or worked on after its tasks were written."""
     for batch in batches:
         newest = (work.stamp("merge_metadata", batch), work.batch(batch), work.edits(batch))
         try:

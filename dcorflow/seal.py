@@ -21,6 +21,12 @@ def part_size(size: int) -> int:
     return -(-size // parts)
 
 
+def sha256_of(path: Path) -> str:
+    """Return the SHA256 of a file as hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def seal(path: Path) -> dict[str, str]:
     """Return ``sha256`` and ``etag`` of a file, reading it once per sum, in two threads.
 
@@ -30,8 +36,7 @@ def seal(path: Path) -> dict[str, str]:
     sums: dict[str, str] = {}
 
     def take_sha256() -> None:
-        with path.open("rb") as stream:
-            sums["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
+        sums["sha256"] = sha256_of(path)
 
     thread = threading.Thread(target=take_sha256)
     thread.start()

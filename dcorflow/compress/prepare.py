@@ -20,6 +20,7 @@ from dcorflow.files import content_digest, copy_file, replacing, scratch_folder
 from dcorflow.hdf5 import text_of
 from dcorflow.metadata.resolve import Edit
 from dcorflow.records import Failure, Record, SourceFile, load_record, save_record, stat_files
+from dcorflow.seal import sha256_of
 from dcorflow.workdir import Workdir
 
 #: Attributes that later stages show or sort by.
@@ -143,7 +144,7 @@ def _bring_home(old: Record, entry: Entry, work: Workdir) -> bool | None:
         return None
     if stat.st_mtime_ns != old.prepared["mtime_ns"]:
         sha256 = old.prepared.get("sha256")
-        if not sha256 or _sha256(place) != sha256:
+        if not sha256 or sha256_of(place) != sha256:
             return None
     before = (old.dataset, old.prepared["name"], old.prepared["mtime_ns"])
     adapted = before != (entry.dataset, entry.name, stat.st_mtime_ns)
@@ -153,13 +154,6 @@ def _bring_home(old: Record, entry: Entry, work: Workdir) -> bool | None:
     old.dataset = entry.dataset
     old.prepared |= {"name": entry.name, "mtime_ns": stat.st_mtime_ns}
     return adapted
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def make(

@@ -37,22 +37,6 @@ def convert_supplement(section: str, key: str, value: Any) -> Any:
     return converted
 
 
-def requirements(supplements: dict[str, dict[str, Any]]) -> list[str]:
-    """Return warnings for supplements that should come with others."""
-    sections = dcor()["supplements"]
-    found = []
-    for section, values in supplements.items():
-        for key in values:
-            rule = sections[section]["items"][key]
-            wanted = rule.get("requires") or sections[section].get("requires") or {}
-            for other, conditions in wanted.items():
-                for name, allowed in conditions.items():
-                    if supplements.get(other, {}).get(name) not in allowed:
-                        words = " or ".join(f"'{a}'" for a in allowed)
-                        found.append(f"supplement '{section}:{key}' asks for '{other}:{name}' to be {words}")
-    return list(dict.fromkeys(found))
-
-
 def _text(name: str, value: Any) -> str:
     if isinstance(value, (dict, list)) or value is None or not str(value).strip():
         raise ValueError(f"supplement '{name}' must be text, found {value!r}")
