@@ -90,8 +90,10 @@ def _task(args: argparse.Namespace, work: Workdir) -> int:
 
 def _report(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.report import exit_code, last_lines, write_report
+    from dcorflow.templates import write_templates
 
     summary = write_report(work)
+    write_templates(work, _config(work), summary)
     print("\n".join(last_lines(summary, work)))
     return exit_code(summary, _config(work)["check"]["strict"])
 

@@ -157,6 +157,9 @@ def resolve_config(data: Mapping[str, Any], workdir: Path, origin: str = "the co
             str((workdir / os.path.expanduser(r)).absolute())  # noqa: PTH111 (leaves an unknown user alone)
             for r in ([roots] if isinstance(roots, str) else roots)
         ]
+        for part in ("metadata", "datasets"):
+            if sheet := config[part]["sheet"]:
+                config[part]["sheet"] = str((workdir / os.path.expanduser(sheet)).absolute())  # noqa: PTH111
         found = _beyond_schema(config)
     if found:
         raise UsageError(f"{origin} needs changes:\n" + "\n".join(f"  - {line}" for line in found))
@@ -173,6 +176,10 @@ def _beyond_schema(config: Config) -> list[str]:
     names = [Path(r).name for r in config["input"]["root"]]
     if len(set(names)) < len(names):
         found.append("'input.root': two of the folders have the same name; they cannot be told apart")
+    for part in ("metadata", "datasets"):
+        sheet = config[part]["sheet"]
+        if sheet and not Path(sheet).is_file():
+            found.append(f"'{part}.sheet': there is no file {sheet}; save the filled template there")
     by = config["datasets"]["by"]
     if by != "directory":
         try:

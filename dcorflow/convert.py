@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import tempfile
 import textwrap
 import time
 import warnings
@@ -19,9 +20,26 @@ from dcorflow.errors import MeasurementError, explain_os_error, is_interrupt
 
 #: Log with what dclab warned about, named as dclab's own converter names it.
 WARNINGS_LOG = "dclab-tdms2rtdc-warnings"
+#: Ends of the names of logs in which dclab keeps the settings of a `.tdms` measurement.
+_SETTINGS_LOGS = ("_para.ini", "_camera.ini", "_SoftwareSettings.ini", "parameters.txt")
+#: Log that dclab's own converter leaves.
+CONVERTER_LOG = "dclab-tdms2rtdc"
 #: Said of a conversion that lost events since a side file is shorter than the measurement.
 TRUNCATED = "images, contours or traces are truncated"
 _RUN_IDENTIFIER = "experiment:run identifier"
+#: What dclab puts where a `.tdms` measurement says nothing
+#: (dclab.rtdc_dataset.fmt_tdms.RTDC_TDMS.extract_tdms_config, _complete_config_with_data).
+_GUESSES = {
+    "experiment:date": "from the time of the file",
+    "experiment:time": "from the time of the file",
+    "experiment:run index": "dclab's default",
+    "experiment:sample": "from the name of the folder",
+    "imaging:flash duration": "dclab's default",
+    "imaging:pixel size": "dclab's default",
+    "imaging:roi position x": "dclab's default",
+    "imaging:roi position y": "dclab's default",
+    "setup:channel width": "from the flow rate",
+}
 
 
 @contextlib.contextmanager
@@ -40,7 +58,7 @@ def _universal_time() -> Iterator[None]:
         time.tzset()
 
 
-def convert(path_in: Path, path_out: Path) -> list[dict[str, str]]:
+def convert(path_in: Path, path_out: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
     """Write the `.tdms` measurement `path_in` as `.rtdc`.
 
     Empty first and last images are left out, as dclab's converter does.
@@ -56,6 +74,8 @@ def convert(path_in: Path, path_out: Path) -> list[dict[str, str]]:
     -------
     list of dict
         What the conversion changed or computed (``what``, ``how``).
+    dict
+        Keys whose values were guessed, and how.
 
     Raises
     ------
@@ -71,6 +91,7 @@ def convert(path_in: Path, path_out: Path) -> list[dict[str, str]]:
         try:
             with new_dataset(path_in) as dataset:
                 changes, mask = _export(dataset, path_out)
+                guessed = _guessed(path_in)
                 logs = {name: list(dataset.logs[name]) for name in dataset.logs}
                 identifier = dataset.get_measurement_identifier()
         except OSError as error:
@@ -86,7 +107,7 @@ def convert(path_in: Path, path_out: Path) -> list[dict[str, str]]:
             raise MeasurementError(_why_not(path_in, error)) from error
     lines = _warning_lines(caught, path_in.parent)
     _normalize(path_out, logs | ({WARNINGS_LOG: lines} if lines else {}), identifier, mask)
-    return changes
+    return changes, guessed
 
 
 def _export(dataset: Any, path_out: Path) -> tuple[list[dict[str, str]], np.ndarray]:
@@ -119,6 +140,48 @@ def _export(dataset: Any, path_out: Path) -> tuple[list[dict[str, str]], np.ndar
         left = ", ".join(str(n) for n in np.flatnonzero(~kept)[:5])
         changes.append({"what": "events", "how": f"events without an image left out: {left}"})
     return changes, kept
+
+
+def guessed_before(path: Path) -> dict[str, str]:
+    """Return what was guessed when an `.rtdc` file was made from a `.tdms` measurement by dclab.
+
+    Known where the file kept the settings of the measurement as logs.
+    """
+    with h5py.File(path, "r", locking=False) as h5:
+        logs = h5.get("logs")
+        if not isinstance(logs, h5py.Group) or CONVERTER_LOG not in logs:
+            return {}
+        kept = {name: list(log[:]) for name, log in logs.items() if name.endswith(_SETTINGS_LOGS)}
+    if not any(name.endswith("_para.ini") for name in kept):
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, lines in kept.items():
+            kind = name.rpartition("_")[2] if name.endswith(".ini") else ""
+            place = Path(folder) / (f"M1_{kind}" if kind else "parameters.txt")
+            place.write_bytes(b"\n".join(n if isinstance(n, bytes) else str(n).encode() for n in lines))
+        return _guessed(Path(folder) / "M1_data.tdms")
+
+
+def _guessed(path: Path) -> dict[str, str]:
+    """Return which values the side files do not hold, so that dclab guessed them."""
+    from dclab.rtdc_dataset.config import Configuration
+    from dclab.rtdc_dataset.fmt_tdms import naming
+
+    measurement = path.name.split("_")[0]
+    names = [f"{measurement}_{kind}.ini" for kind in ("para", "camera", "SoftwareSettings")]
+    said = Configuration(files=[p for n in names if (p := path.with_name(n)).exists()], disable_checks=True)
+    guessed = dict(_GUESSES)
+    for table in (naming.configmap, naming.config_map_set):
+        for section, keys in table.items():
+            for name, place in keys.items():
+                if isinstance(place, tuple) and place[0] in said and place[1] in said[place[0]]:
+                    guessed.pop(f"{section}:{name}", None)
+    if "channel width" in said.get("general", {}):
+        guessed.pop("setup:channel width", None)
+    parameters = path.with_name("parameters.txt")
+    if parameters.exists() and "pulse_led" in parameters.read_text(encoding="utf-8", errors="replace"):
+        guessed.pop("imaging:flash duration", None)
+    return guessed
 
 
 def _why_not(path: Path, error: BaseException) -> str:

@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 _ALIAS = "_dcorflow_dclab"
-_STAND_INS = ("", ".rtdc_dataset", ".rtdc_dataset.fmt_hdf5", ".external")
+_STAND_INS = (
+    "",
+    ".rtdc_dataset",
+    ".rtdc_dataset.fmt_hdf5",
+    ".external",
+    ".features",
+    ".features.emodulus",
+)
 
 
 @cache
@@ -45,3 +52,10 @@ def defective_features() -> Any:
     are known to be wrong.
     """
     return _part(".rtdc_dataset.fmt_hdf5.feat_defect").DEFECTIVE_FEATURES
+
+
+def known_media() -> list[str]:
+    """Return `dclab.features.emodulus.viscosity.KNOWN_MEDIA`, spelled as dclab's own names are."""
+    part = _part(".features.emodulus.viscosity")
+    names = {name for same in part.SAME_MEDIA.values() for name in same}
+    return sorted(names, key=str.lower)

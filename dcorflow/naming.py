@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 _UMLAUTS = str.maketrans(
     {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "ø": "oe",
@@ -79,6 +81,33 @@ def unique(name: str, taken: set[str]) -> str:
     while f"{stem}_{number}{dot}{suffix}".lower() in taken:
         number += 1
     return f"{stem}_{number}{dot}{suffix}"
+
+
+def dckit_name(metadata: Mapping[str, Any], sha256: str) -> str:
+    """Return the name that DCKit gives to a measurement, in characters that DCOR takes.
+
+    Parts that are not known are left out.
+
+    Parameters
+    ----------
+    metadata
+        Values by ``section:key``.
+    sha256
+        Checksum of the source, hex digits.
+    """
+    flow = metadata.get("setup:flow rate")
+    place = "reservoir"
+    if metadata.get("setup:chip region", "channel") == "channel":
+        place = f"{flow:.4f}uls" if isinstance(flow, (int, float)) else ""
+    run = metadata.get("experiment:run index")
+    parts = [
+        str(metadata.get("experiment:date", "")),
+        f"M{run}" if run is not None else "",
+        place,
+        str(metadata.get("experiment:sample", "")).strip(),
+        sha256[:8],
+    ]
+    return resource_name("_".join(p.replace("/", "-") for p in parts if p) + ".rtdc")
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:

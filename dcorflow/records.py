@@ -53,6 +53,9 @@ class Record:
         What was done to the data; what takes the tail off (`dcorflow.compress.tail`).
     tail_key, edits
         Stands for the edits asked for; each value changed with old, new, kind and place of origin.
+    metadata, guessed
+        All values ``section:key`` of the prepared file; those that a conversion guessed and nobody
+        confirmed, and how.
     prepared
         ``name`` (below ``results/datasets/<dataset>``), ``size``, ``mtime_ns``, then ``sha256`` and
         ``etag`` once checked.
@@ -75,6 +78,8 @@ class Record:
     restore: dict[str, Any] = field(default_factory=dict)
     tail_key: str = ""
     edits: list[dict[str, Any]] = field(default_factory=list)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    guessed: dict[str, str] = field(default_factory=dict)
     prepared: dict[str, Any] = field(default_factory=dict)
     check_key: str = ""
     check: dict[str, Any] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from dcorflow.convert import TRUNCATED
 from dcorflow.files import escape, printable, read_json, to_tsv, write_if_changed
+from dcorflow.metadata.fields import is_generic_title
 from dcorflow.records import RecordIndex
 from dcorflow.source.inventory import Item, load_inventory
 from dcorflow.task import settle, withdraw_tasks
@@ -42,6 +43,7 @@ class Summary:
     measurements: list[dict[str, Any]] = field(default_factory=list)
     datasets: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
 
     def counts(self) -> Counter[str]:
         """Return how many measurements have each status."""
@@ -58,11 +60,11 @@ def gather(work: Workdir) -> Summary:
         plan = read_json(work.state / "plan.json")
     except (OSError, ValueError):
         plan = {"groups": {}, "warnings": []}
-    summary = Summary(warnings=plan["warnings"])
+    summary = Summary(warnings=plan["warnings"], items=items)
     rows: dict[str, dict[str, Any]] = {}
     for group, batches in plan["groups"].items():
         decisions = _decisions(work, group, batches)
-        summary.datasets += decisions["datasets"]
+        summary.datasets += [{**dataset, "group": group} for dataset in decisions["datasets"]]
         rows |= {row["measurement"]: row for row in decisions["measurements"]}
     datasets = {d["dataset"]: d for d in summary.datasets}
     for item in items:
@@ -119,6 +121,8 @@ def _unsettled_row(item: Item) -> dict[str, Any]:
         "sha256": "",
         "note": item.note,
         "root": item.root,
+        "replaced": 0,
+        "gaps": 0,
     }
 
 
@@ -194,7 +198,7 @@ def last_lines(summary: Summary, work: Workdir) -> list[str]:
     lines.append(f"{_number(len(summary.datasets), 'dataset')}: {words}")
     for dataset in [d for d in summary.datasets if d["status"] == "blocked"][:_SHOWN]:
         lines.append(f"  blocked      {escape(dataset['source'])}: {dataset['reason']}")
-    lines += [f"  warning      {escape(w)}" for w in [*summary.warnings, *_title_warnings(summary)][:_SHOWN]]
+    lines += [f"  warning      {escape(w)}" for w in _all_warnings(summary)[:_SHOWN]]
     lines += _findings(summary)
     left = sum(not c[1] for d in summary.datasets for c in d["companions"])
     if left:
@@ -224,6 +228,11 @@ def _findings(summary: Summary) -> list[str]:
             f"{_number(violated, 'ready measurement')} with violations in dclab's integrity check "
             "(accepted by check.on_violation): see the summary"
         )
+    replaced = sum(m["replaced"] for m in summary.measurements)
+    if replaced:
+        lines.append(
+            f"{_number(replaced, 'value')} of the sources replaced by settings or sheet (see the records)"
+        )
     lines += [f"  truncated    {_where(m)}: {m['note']}" for m in cut[:_SHOWN]]
     return lines
 
@@ -235,10 +244,19 @@ def _worth_showing(summary: Summary) -> list[tuple[str, dict[str, Any]]]:
     return [(m["status"], m) for m in rows[:_SHOWN]]
 
 
-def _title_warnings(summary: Summary) -> list[str]:
-    """Return the titles that several datasets have: on DCOR nobody can tell them apart."""
+def _all_warnings(summary: Summary) -> list[str]:
+    """Return the warnings of discover, of bad titles, and of datasets, equal ones as one."""
     titles = Counter(d["title"] for d in summary.datasets)
-    return [f"{n} datasets have the title '{title}'" for title, n in sorted(titles.items()) if n > 1]
+    found = [f"{n} datasets have the title '{title}'" for title, n in sorted(titles.items()) if n > 1]
+    found += [f"the title '{title}' says nothing" for title in sorted(titles) if is_generic_title(title)]
+    by_text: dict[str, list[str]] = {}
+    for dataset in summary.datasets:
+        for words in dataset["warnings"]:
+            by_text.setdefault(words, []).append(dataset["source"])
+    for words, sources in by_text.items():
+        where = sources[0] if len(sources) == 1 else f"{len(sources)} datasets"
+        found.append(f"{where}: {words}")
+    return [*summary.warnings, *found]
 
 
 def _where(row: dict[str, Any]) -> str:
@@ -268,6 +286,11 @@ def _advice(summary: Summary, counts: Counter[str]) -> list[str]:
         advice.append("run again: not everything failed for good, the next run tries it anew")
     if counts["in progress"]:
         advice.append("run again later: some measurements are not finished")
+    if gaps := sum(m["gaps"] > 0 for m in summary.measurements):
+        advice.append(
+            f"{_number(gaps, 'measurement')} with metadata missing, wrong or guessed: fill in "
+            "results/metadata_template.xlsx, save it elsewhere, name it at metadata.sheet, run again"
+        )
     if any(d["status"] == "ready" for d in summary.datasets):
         advice.append(f"ready datasets: open their results/datasets/<dataset>/{TASK_NAME} in DCOR-Aid")
     return [f"next: {a}" for a in advice]

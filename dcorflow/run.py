@@ -17,6 +17,7 @@ from dcorflow.files import read_json, to_json, write_if_changed
 from dcorflow.memory import LIMITED
 from dcorflow.report import exit_code, last_lines, write_report
 from dcorflow.secret import hide_token
+from dcorflow.templates import write_templates
 from dcorflow.workdir import Workdir
 
 #: Lines of Snakemake's log that tell a user nothing and that no option silences.
@@ -94,12 +95,13 @@ def end_run(succeeded: bool) -> None:
         sys.exit(1)
     try:
         summary = write_report(work)
+        settings = read_json(work.config)
+        write_templates(work, settings, summary)
     except (UsageError, OSError) as error:
         print(f"dcorflow: no report could be written: {error}", file=sys.stderr)
         sys.exit(1)
     print("\n".join(last_lines(summary, work)), flush=True)
-    strict = read_json(work.config)["check"]["strict"]
-    code = exit_code(summary, strict)
+    code = exit_code(summary, settings["check"]["strict"])
     if not succeeded:
         print("dcorflow: a job failed; its log below logs/ says why. Run again to go on.", file=sys.stderr)
     sys.exit(0 if succeeded and not code else 1)

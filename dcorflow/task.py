@@ -4,117 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from dcorflow.errors import FailureClass, explain_os_error
+from dcorflow.compress.edits import AUTOMATIC
+from dcorflow.compress.prepare import SOURCE_SHA256
+from dcorflow.errors import explain_os_error
 from dcorflow.files import copy_file, read_json, replacing, to_json, write_if_changed, write_text
-from dcorflow.integrity import UNKNOWN_FEATURE, Cue, cues_of, is_ignored
-from dcorflow.metadata.resolve import missing_fields
-from dcorflow.naming import natural_key
+from dcorflow.metadata.fields import missing_fields
+from dcorflow.metadata.supplements import unmet_requirements
+from dcorflow.naming import dckit_name, natural_key, unique
 from dcorflow.records import Record, load_record
+from dcorflow.verdict import Verdict, find_gaps, judge
 from dcorflow.workdir import TASK_NAME, Workdir
 
-
-@dataclass
-class Verdict:
-    """What became of one measurement.
-
-    Parameters
-    ----------
-    status
-        ``ready``, ``excluded``, ``failed``, ``in progress`` or ``gone``.
-    reason
-        Why, empty for `ready`.
-    complete
-        Whether the dataset is complete without it.
-    blocks
-        Whether it keeps the whole dataset back.
-    retry
-        Whether a job could not finish it because of the machine (disk full, read error): left over.
-    by_policy
-        Whether a setting below `check` excluded it.
-    violations, alerts
-        Findings that count.
-    """
-
-    status: str
-    reason: str = ""
-    complete: bool = True
-    blocks: bool = False
-    retry: bool = False
-    by_policy: bool = False
-    violations: int = 0
-    alerts: int = 0
-
-
-def judge(member: dict[str, Any], record: Record | None, policy: dict[str, Any]) -> Verdict:
-    """Decide about one measurement.
-
-    Parameters
-    ----------
-    member
-        Its entry in the group plan.
-    record
-        Its record, where it has been prepared.
-    policy
-        The settings `check` of the configuration.
-    """
-    state, reason = member["state"], member["reason"]
-    if state == "gone":
-        return Verdict("gone", reason)
-    if state == "in progress":
-        return Verdict("in progress", reason, complete=False)
-    if state in ("left out", "left alone"):
-        return Verdict("excluded", reason)
-    if state == "duplicate":
-        return Verdict("excluded", reason, complete=member["twin_inside"])
-    if state == "problem":
-        return _judge_failure(reason, member["failure"], policy, in_job=False)
-    if record is not None and record.failure is not None:
-        return _judge_failure(record.failure.reason, record.failure.failure, policy)
-    if record is None or not record.check_key or "sha256" not in record.prepared:
-        return Verdict("in progress", "not prepared yet: the run was interrupted", complete=False)
-    return _judge_cues(cues_of(record), member, policy)
-
-
-def _judge_failure(
-    reason: str, failure: FailureClass, policy: dict[str, Any], in_job: bool = True
-) -> Verdict:
-    if failure == "unfit":
-        blocks = policy["on_unfit"] == "block"
-        return Verdict("excluded", reason, complete=False, blocks=blocks, by_policy=True)
-    blocks = policy["on_unreadable"] == "block"
-    return Verdict("failed", reason, complete=False, blocks=blocks, retry=in_job and failure == "environment")
-
-
-def _judge_cues(cues: list[Cue], member: dict[str, Any], policy: dict[str, Any]) -> Verdict:
-    patterns = [*policy["ignore"], *member["ignore"]]
-    counted = [c for c in cues if c.level != "info" and not is_ignored(c, patterns)]
-    violations = [c for c in counted if c.level == "violation"]
-    verdict = Verdict("ready", violations=len(violations), alerts=len(counted) - len(violations))
-    unfit = [c for c in counted if c.unfit and (c.file != "source" or c.id.startswith(UNKNOWN_FEATURE))]
-    if unfit:
-        verdict.reason = f"DCOR-Aid would refuse it: {_list(unfit)}"
-        if all(c.id.startswith(UNKNOWN_FEATURE) for c in unfit):
-            verdict.reason += f"; to publish without, add '{unfit[0].id}' to check.ignore"
-        rule = policy["on_unfit"]
-    elif violations and policy["on_violation"] != "accept":
-        verdict.reason = f"violations: {_list(violations)}"
-        rule = policy["on_violation"]
-    else:
-        return verdict
-    verdict.status, verdict.by_policy = "excluded", True
-    verdict.complete, verdict.blocks = False, rule == "block"
-    return verdict
-
-
-def _list(cues: list[Cue]) -> str:
-    shown = "; ".join(c.message.removeprefix("Sanity check failed: ") for c in cues[:3])
-    return shown + (f"; and {len(cues) - 3} more" if len(cues) > 3 else "")
+#: Plan, record and verdict of each measurement of a dataset.
+Judged = list[tuple[dict[str, Any], Record | None, Verdict]]
+#: DCOR-Aid warns of datasets with more resources.
+_MANY_RESOURCES = 1000
 
 
 def settle(work: Workdir, group: str, write: bool = True) -> dict[str, Any]:
@@ -137,19 +46,47 @@ def settle(work: Workdir, group: str, write: bool = True) -> dict[str, Any]:
     plan = read_json(work.group(group))
     rows: list[dict[str, Any]] = []
     datasets = []
+    material: dict[str, Any] = {}
     for dataset in plan["datasets"]:
         _find_twins(dataset["members"])
         judged = []
         for member in dataset["members"]:
             record = load_record(work, member["measurement"])
             judged.append((member, record, judge(member, record, plan["check"])))
-        rows += [_row(dataset["dataset"], *j) for j in judged]
+        _name_resources(plan["naming"], judged)
+        for member, record, verdict in judged:
+            shown = _material(member, record, plan["check"])
+            material[member["measurement"]] = shown
+            gaps = sum(level == "violation" for _, level, _ in shown["gaps"].values())
+            rows.append(_row(dataset["dataset"], member, record, verdict) | {"gaps": gaps})
         datasets.append(_settle_dataset(work, dataset, judged, write))
     decisions = {"group": group, "measurements": rows, "datasets": datasets}
     if write:
         _remove_stale(work, group, datasets)
+        fields = {d["dataset"]: d["fields"] for d in plan["datasets"]}
+        write_if_changed(work.material(group), to_json({"measurements": material, "fields": fields}))
         write_if_changed(work.settled(group), to_json(decisions))
     return decisions
+
+
+def _name_resources(naming: str, judged: Judged) -> None:
+    """Note for each measurement the name that it gets on DCOR."""
+    taken: set[str] = set()
+    for member, record, _ in judged:
+        name = member["name"]
+        if naming == "dckit" and record is not None and (checksum := record.facts.get(SOURCE_SHA256)):
+            name = dckit_name(record.metadata, checksum)
+        member["resource"] = unique(name, taken)
+        taken.add(member["resource"].lower())
+
+
+def _material(member: dict[str, Any], record: Record | None, policy: dict[str, Any]) -> dict[str, Any]:
+    """Return what the template shows of a measurement: values, supplements, and what to look at."""
+    supplements = {f"{s}:{k}": v for s, values in member["supplements"].items() for k, v in values.items()}
+    if record is None or record.failure is not None:
+        return {"values": {}, "supplements": supplements, "gaps": {}}
+    gaps = find_gaps(record, [*policy["ignore"], *member["ignore"]])
+    return {"values": record.metadata, "supplements": supplements, "gaps": gaps}
 
 
 def _remove_stale(work: Workdir, group: str, datasets: list[dict[str, Any]]) -> None:
@@ -208,18 +145,25 @@ def _row(dataset: str, member: dict[str, Any], record: Record | None, verdict: V
         "sha256": prepared.get("sha256", ""),
         "note": "; ".join(_notes(member, record, verdict)),
         "root": member["root"],
+        "replaced": _replaced(record),
     }
+
+
+def _replaced(record: Record | None) -> int:
+    """Return how many values of the source somebody replaced or removed."""
+    if record is None:
+        return 0
+    guessed = record.body.get("guessed", {})
+    own = [e for e in record.edits if e["kind"] not in AUTOMATIC and e["key"] not in guessed]
+    return sum(e["old"] is not None for e in own)
 
 
 def _notes(member: dict[str, Any], record: Record | None, verdict: Verdict) -> list[str]:
     """Return what a user should know about a measurement, whatever its status."""
     notes = [member["note"], record.facts.get("note", "") if record else ""]
-    if verdict.status == "ready" and Path(member["source"]).stem != Path(member["name"]).stem:
-        notes.append(f"published as {member['name']}")
+    if verdict.status == "ready" and Path(member["source"]).stem != Path(member["resource"]).stem:
+        notes.append(f"published as {member['resource']}")
     return [note for note in notes if note]
-
-
-Judged = list[tuple[dict[str, Any], Record | None, Verdict]]
 
 
 def _settle_dataset(work: Workdir, dataset: dict[str, Any], judged: Judged, write: bool) -> dict[str, Any]:
@@ -250,10 +194,22 @@ def _settle_dataset(work: Workdir, dataset: dict[str, Any], judged: Judged, writ
         "dataset_id": dataset["dataset_id"],
         "task_id": dataset["task_id"],
         "ready": len(ready),
+        "warnings": _warnings(ready),
         "companions": [[c["path"], c["name"], ""] for c in dataset["companions"]]
         + [[path, "", why] for path, why in dataset["companions_left"]],
         "files": files,
     }
+
+
+def _warnings(ready: list[tuple[dict[str, Any], Record]]) -> list[str]:
+    """Return what DCOR-Aid would warn of, and supplements that make no sense together."""
+    found = []
+    if len(ready) > _MANY_RESOURCES:
+        found.append(f"{len(ready)} measurements; DCOR is slow with more than {_MANY_RESOURCES} resources")
+    if ready and not any(m["supplements"] for m, _ in ready):
+        found.append("no supplements: say at least 'sp:general:sample type' in the sheet")
+    unmet = dict.fromkeys(words for m, _ in ready for words in unmet_requirements(m["supplements"]))
+    return [*found, *unmet]
 
 
 def _dataset_status(dataset: dict[str, Any], judged: Judged, any_ready: bool) -> tuple[str, list[str]]:
@@ -271,10 +227,10 @@ def _dataset_status(dataset: dict[str, Any], judged: Judged, any_ready: bool) ->
     if lacking:
         return "incomplete", lacking[:5] + ([f"and {len(lacking) - 5} more"] if len(lacking) > 5 else [])
     if not any_ready:
-        words = (
-            "all its sources vanished" if all(v.status == "gone" for v in verdicts) else "nothing to publish"
-        )
-        return "incomplete", [words]
+        if all(v.status == "gone" for v in verdicts):
+            return "incomplete", ["all its sources vanished"]
+        left_out = all(m["state"] == "left out" for m, _, _ in judged)
+        return "incomplete", ["all of it is left out on purpose" if left_out else "nothing to publish"]
     return "ready", []
 
 
@@ -304,7 +260,7 @@ def make_task(
     job: dict[str, Any] = {
         "task_id": dataset["task_id"],
         "resource_paths": [str(folder / name) for name in (*names, *companions)],
-        "resource_names": [*names, *companions],
+        "resource_names": [*(m["resource"] for m, _ in ordered), *companions],
         "resource_supplements": [m["supplements"] for m, _ in ordered] + [{} for _ in companions],
     }
     if dataset["dataset_id"]:

@@ -60,6 +60,10 @@ class Workdir:
         """The summary as JUnit test cases."""
         return self.results / "junit.xml"
 
+    def template(self, name: str, suffix: str) -> Path:
+        """The sheet to fill in: `name` is ``metadata`` or ``datasets``, `suffix` ``.tsv`` or ``.xlsx``."""
+        return self.results / f"{name}_template{suffix}"
+
     @property
     def companions(self) -> Path:
         """Other files beside the measurements, published or left out."""
@@ -84,6 +88,10 @@ class Workdir:
     def settled(self, group: str) -> Path:
         """What the task job of a group decided: one row per measurement and dataset."""
         return self.state / "settled" / f"{group}.json"
+
+    def material(self, group: str) -> Path:
+        """What the templates show of the measurements and datasets of a group."""
+        return self.state / "material" / f"{group}.json"
 
     def stamp(self, stage: str, name: str) -> Path:
         """The declared output of one Snakemake job."""

@@ -16,14 +16,20 @@ README = ROOT / "config" / "README.md"
 MARK = re.compile(r"(<!-- settings -->\n).*?(<!-- /settings -->)", re.DOTALL)
 
 
+def resolve(part: dict[str, Any]) -> dict[str, Any]:
+    """Return a part of a schema with what it refers to."""
+    if "$ref" not in part:
+        return part
+    target = schema("fields")["$defs"][part["$ref"].rpartition("/")[2]]
+    return target | {"required": part.get("required", [])}
+
+
 def rows(part: dict[str, Any], prefix: str = "") -> list[str]:
     """Return a table row per setting, depth first."""
-    if "$ref" in part:
-        part = schema("fields")["$defs"][part["$ref"].rpartition("/")[2]] | {
-            "required": part.get("required", [])
-        }
+    part = resolve(part)
     found = []
     for name, rule in part.get("properties", {}).items():
+        rule = resolve(rule)
         key = f"{prefix}{name}"
         inner = rows(rule, f"{key}.")
         if inner:

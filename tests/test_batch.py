@@ -16,7 +16,7 @@ from dcorflow.files import to_json, write_text
 from dcorflow.records import load_record
 from dcorflow.workdir import Workdir
 
-PREPARE = {"encoder": "compat", "logs": "keep"}
+PREPARE = {"encoder": "compat", "logs": "keep", "naming": "keep"}
 
 
 @pytest.fixture

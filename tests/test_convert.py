@@ -114,7 +114,7 @@ def test_the_source_is_not_touched(demo, tmp_path):
 
 
 def test_what_was_computed_is_said(demo, tmp_path):
-    changes = convert(demo, tmp_path / "a.rtdc")
+    changes, _ = convert(demo, tmp_path / "a.rtdc")
     assert {"events", "events/mask"} <= {c["what"] for c in changes}
 
 

@@ -26,7 +26,7 @@ def h5(tmp_path):
 
 
 def apply(h5, *edits):
-    return {c["key"]: c for c in apply_edits(h5, list(edits), "9.9")}
+    return {c["key"]: c for c in apply_edits(h5, list(edits), "9.9", {})[0]}
 
 
 class TestModes:

@@ -28,7 +28,7 @@ from dcorflow.integrity import (
 from dcorflow.records import SourceFile, load_record
 from dcorflow.workdir import Workdir
 
-COMPAT = {"encoder": "compat", "logs": "keep"}
+COMPAT = {"encoder": "compat", "logs": "keep", "naming": "keep"}
 
 
 @pytest.fixture

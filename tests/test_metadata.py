@@ -11,23 +11,21 @@ from hypothesis import strategies as st
 
 from dcorflow.dclab_parts import definitions
 from dcorflow.errors import UsageError
+from dcorflow.metadata.fields import make_title, missing_fields, resolve_dataset, title_problems
 from dcorflow.metadata.folders import FolderSettings
 from dcorflow.metadata.keys import convert_value
-from dcorflow.metadata.resolve import (
-    make_title,
-    missing_fields,
-    resolve_dataset,
-    resolve_measurement,
-    settings_problems,
-)
+from dcorflow.metadata.resolve import Resolver
+from dcorflow.metadata.sheet import DatasetSheet, MeasurementSheet
 from dcorflow.source.walk import walk
 
 FIELDS = {"authors": ["A. Name"], "license_id": "CC0-1.0", "owner_org": "my-circle"}
 
 
 def configure(title="{directory}", by="directory", defaults=None, **metadata):
+    if "defaults_of_files" in metadata:
+        metadata["defaults"] = metadata.pop("defaults_of_files")
     return {
-        "metadata": metadata,
+        "metadata": {"from_path": [], "force": []} | metadata,
         "datasets": {"by": by, "title": title, "defaults": FIELDS if defaults is None else defaults},
     }
 
@@ -47,9 +45,13 @@ def folders(tmp_path):
 
 
 def resolve(config, settings_of_folders, source="a/b/M1.rtdc"):
-    wanted, wrong = resolve_measurement(config, settings_of_folders, "raw", source)
+    wanted, wrong = _resolve(config, settings_of_folders, source)
     assert wrong == []
     return wanted
+
+
+def _resolve(config, settings_of_folders, source="a/b/M1.rtdc"):
+    return Resolver(config, settings_of_folders, MeasurementSheet(None, [])).resolve("m", "raw", source)
 
 
 def values(wanted):
@@ -67,7 +69,7 @@ class TestPrecedence:
             }
         )
         config = configure()
-        config["metadata"] = {"defaults": {"setup:medium": "config", "setup:temperature": 23}}
+        config["metadata"]["defaults"] = {"setup:medium": "config", "setup:temperature": 23}
         assert values(resolve(config, files)) == {
             "setup:medium": ("b", "fill"),
             "setup:chip region": ("channel", "fill"),
@@ -120,9 +122,9 @@ class TestPrecedence:
         shuffled = list(keys)
         random.Random(seed).shuffle(shuffled)
         files = FolderSettings([])
-        given = resolve(configure() | {"metadata": {"defaults": keys}}, files)
-        other = {"defaults": {k: keys[k] for k in shuffled}}
-        assert resolve(configure() | {"metadata": other}, files) == given
+        given = resolve(configure(defaults_of_files=keys), files)
+        other = {k: keys[k] for k in shuffled}
+        assert resolve(configure(defaults_of_files=other), files) == given
 
 
 class TestUse:
@@ -178,7 +180,7 @@ class TestMistakes:
     @pytest.mark.parametrize("part", ["defaults", "override"])
     def test_wrong_keys_and_types_name_their_place(self, folders, part):
         files = folders({"a": f"metadata: {{{part}: {{'setup:medum': x, 'imaging:roi size x': 3.5}}}}"})
-        _, wrong = resolve_measurement(configure(), files, "raw", "a/M1.rtdc")
+        _, wrong = _resolve(configure(), files, "a/M1.rtdc")
         assert len(wrong) == 2
         assert all(w.startswith(f"a/dcorflow.yaml: metadata.{part}: ") for w in wrong)
         assert "did you mean 'setup:medium'?" in wrong[0]
@@ -246,9 +248,9 @@ class TestSettings:
     def test_titles_know_the_groups_of_the_expression(self):
         config = configure()
         config["datasets"] |= {"by": r"^(?P<dataset>[^/]+)/(?P<what>[^/]+)/", "title": "{what} of {dataset}"}
-        assert settings_problems(config) == []
+        assert title_problems(config) == []
         config["datasets"]["title"] = "{who}"
-        (problem,) = settings_problems(config)
+        (problem,) = title_problems(config)
         assert "{who}" in problem
         assert "what" in problem
 
@@ -263,7 +265,9 @@ class TestSettings:
 
 class TestDatasets:
     def dataset(self, config, files, *sources):
-        return resolve_dataset(config, files, "a", [("raw", s) for s in sources or ("a/M1.rtdc",)])
+        return resolve_dataset(
+            config, files, DatasetSheet(None, []), "a", "a", [("raw", s) for s in sources or ("a/M1.rtdc",)]
+        )
 
     def test_private_unless_said_otherwise(self, folders):
         assert self.dataset(configure(), folders({}))[0]["private"] is True
@@ -316,6 +320,8 @@ class TestTitles:
 
     @pytest.mark.parametrize("title", ["{nothing}", "{directory!r}", "{directory:>99999999}", "{0}", "{"])
     def test_unknown_placeholders_are_refused(self, folders, title):
-        _, wrong = resolve_dataset(configure(title), folders({}), "a", [("raw", "a/M1.rtdc")])
+        _, wrong = resolve_dataset(
+            configure(title), folders({}), DatasetSheet(None, []), "a", "a", [("raw", "a/M1.rtdc")]
+        )
         assert len(wrong) == 1
         assert "datasets.title" in wrong[0]

@@ -41,6 +41,8 @@ def row(source="a/M1.rtdc", status="ready", reason="", **values):
         "sha256": "00" if status == "ready" else "",
         "note": "",
         "root": "raw",
+        "replaced": 0,
+        "gaps": 0,
         "dataset_status": "ready",
         "dataset_id": "",
     } | values
@@ -55,6 +57,7 @@ def decided(dataset="a", status="ready", title="T", **values):
         "reason": "why",
         "dataset_id": "",
         "companions": [],
+        "warnings": [],
         "files": {},
     } | values
 

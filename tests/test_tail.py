@@ -18,7 +18,7 @@ from dcorflow.compress.tail import LINE, read_history, restore_body, write_histo
 from dcorflow.records import Record, SourceFile
 from dcorflow.workdir import Workdir
 
-COMPAT = {"encoder": "compat", "logs": "keep"}
+COMPAT = {"encoder": "compat", "logs": "keep", "naming": "keep"}
 FILL = ["setup:medium", "CellCarrierB", "fill", "folder default", "a/dcorflow.yaml"]
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=400)
 EDITS = st.lists(

@@ -23,6 +23,7 @@ POLICY = {
     "on_violation": "accept",
     "on_unreadable": "exclude",
     "on_unfit": "exclude",
+    "on_guessed": "block",
     "ignore": [],
 }
 FIELDS = {
@@ -43,6 +44,7 @@ def member(name="M1", state="found", reason="", **values):
     return {
         "measurement": f"m-{name.lower()}",
         "name": f"{name}.rtdc",
+        "resource": f"{name}.rtdc",
         "source": f"a/{name}.rtdc",
         "root": "raw",
         "kind": "rtdc",
@@ -181,7 +183,7 @@ class TestJudge:
 
 class TestSettle:
     def settle(self, work, *datasets, records=(), policy=POLICY):
-        write_text(work.group("g1"), to_json({"datasets": list(datasets), "check": policy}))
+        write_text(work.group("g1"), to_json({"datasets": list(datasets), "check": policy, "naming": "keep"}))
         for made in records:
             save_record(work, made)
             path = work.datasets / made.dataset / made.prepared["name"]
@@ -267,7 +269,7 @@ class TestSettle:
         assert [p.stat().st_ino for p in paths] == before
 
     def test_a_dry_one_writes_nothing(self, work):
-        write_text(work.group("g1"), to_json({"datasets": [dataset(member("M1"))], "check": POLICY}))
+        write_text(work.group("g1"), to_json({"datasets": [dataset(member("M1"))], "check": POLICY, "naming": "keep"}))
         save_record(work, record("M1"))
         assert settle(work, "g1", write=False)["datasets"][0]["status"] == "ready"
         assert not work.datasets.exists()
@@ -347,7 +349,7 @@ def prepared(work, path, name):
     stat = path.stat()
     files = [SourceFile(path.name, stat.st_size, stat.st_mtime_ns)]
     entry = Entry(f"m-{name.lower()}", "a", f"{name}.rtdc", "raw", path.parent, "rtdc", files)
-    prepare(entry, {"encoder": "compat", "logs": "keep"}, [], work, 1)
+    prepare(entry, {"encoder": "compat", "logs": "keep", "naming": "keep"}, [], work, 1)
     check(entry, work, 1)
     return merge_metadata(entry, [], work)
 
@@ -387,7 +389,7 @@ class TestTask:
     def test_dcoraid_opens_it_even_elsewhere(self, work, tmp_path):
         made = prepared(work, recipes.small_measurement(tmp_path / "M1.rtdc"), "M1")
         assert made.failure is None
-        write_text(work.group("g1"), to_json({"datasets": [dataset(member("M1"))], "check": POLICY}))
+        write_text(work.group("g1"), to_json({"datasets": [dataset(member("M1"))], "check": POLICY, "naming": "keep"}))
         assert settle(work, "g1")["datasets"][0]["status"] == "ready"
         elsewhere = tmp_path / "elsewhere"
         (work.datasets / "a").rename(elsewhere)

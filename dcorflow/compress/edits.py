@@ -12,6 +12,10 @@ from dcorflow.hdf5 import text_of
 from dcorflow.metadata.resolve import Edit
 
 SOFTWARE = "setup:software version"
+#: Kinds of changes that nobody asked for.
+AUTOMATIC = ("data", "software")
+#: Longer values (polygons of online filters) stay in the file only.
+_LONGEST = 2000
 
 
 def data_facts(h5: h5py.File) -> dict[str, int]:
@@ -39,8 +43,10 @@ def data_facts(h5: h5py.File) -> dict[str, int]:
     return facts
 
 
-def apply_edits(h5: h5py.File, edits: list[Edit], dclab_version: str) -> list[dict[str, Any]]:
-    """Change root attributes; return each change with old and new value and its origin.
+def apply_edits(
+    h5: h5py.File, edits: list[Edit], dclab_version: str, guessed: Mapping[str, str]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Change root attributes; return the changes, and the guesses that nobody confirmed or replaced.
 
     Parameters
     ----------
@@ -50,26 +56,63 @@ def apply_edits(h5: h5py.File, edits: list[Edit], dclab_version: str) -> list[di
         What the settings want.
     dclab_version
         Named in ``setup:software version``, as dclab brands what it writes.
+    guessed
+        Keys whose values a conversion guessed, and how.
 
     Returns
     -------
     list of dict
-        ``key``, ``old`` (None where there was none), ``new``, ``kind``, ``where``.
+        ``key``, ``old`` and ``new`` (None where there is none), ``kind``, ``where``.
+    dict
+        What is left of `guessed`.
     """
-    done = []
+    done, guesses = [], dict(guessed)
+    forced = {edit.key: edit.value for edit in edits if edit.mode == "force"}
     for edit in edits:
         old = _plain(h5.attrs.get(edit.key))
-        has_value = old is not None and old != ""
-        if (edit.mode == "fill" and has_value) or old == edit.value:
+        if edit.mode == "confirm":
+            if old == edit.value:
+                guesses.pop(edit.key, None)
             continue
-        _set(h5, edit.key, edit.value)
-        done.append(_change(edit.key, old, edit.value, edit.kind, edit.where))
+        has_value = is_value(old) and edit.key not in guesses
+        if edit.mode in ("guess", "fill") and (
+            has_value or (edit.mode == "guess" and edit.key not in guesses)
+        ):
+            continue
+        if edit.mode == "guess":
+            guesses[edit.key] = "from the path"
+        else:
+            guesses.pop(edit.key, None)
+        if old != edit.value:
+            _set(h5, edit.key, edit.value)
+            old = old if is_value(old) else None
+            done.append(_change(edit.key, old, edit.value, edit.kind, edit.where))
     for key, value in _automatic(h5, dclab_version).items():
         old = _plain(h5.attrs.get(key))
-        if old != value:
+        if old != value and key not in forced:
             _set(h5, key, value)
             done.append(_change(key, old, value, "data" if key != SOFTWARE else "software", ""))
-    return done
+    return done, guesses
+
+
+def is_value(value: Any) -> bool:
+    """Return whether an attribute says something: not absent, empty, or no number."""
+    return value is not None and value != "" and value == value
+
+
+def all_values(h5: h5py.File) -> dict[str, Any]:
+    """Return the metadata ``section:key`` of a file as plain data."""
+    found = {}
+    for key in sorted(h5.attrs):
+        if ":" not in key:
+            continue
+        try:
+            value = _plain(h5.attrs[key])
+        except (OSError, TypeError, ValueError):
+            continue  # no type that dclab knows; the attribute itself was copied as it is
+        if is_value(value) and len(str(value)) <= _LONGEST:
+            found[key] = value
+    return found
 
 
 def _automatic(h5: h5py.File, dclab_version: str) -> Mapping[str, Any]:
@@ -86,6 +129,9 @@ def _automatic(h5: h5py.File, dclab_version: str) -> Mapping[str, Any]:
 
 
 def _set(h5: h5py.File, key: str, value: Any) -> None:
+    if value is None:
+        del h5.attrs[key]
+        return
     h5.attrs[key] = np.array(value) if isinstance(value, list) else value
 
 

@@ -12,9 +12,9 @@ import h5py
 
 from dcorflow import recipes
 from dcorflow.compress.body import Body, BodySettings, write_body
-from dcorflow.compress.edits import apply_edits, data_facts
+from dcorflow.compress.edits import all_values, apply_edits, data_facts
 from dcorflow.compress.tail import restore_body, same_tail, write_history, write_tail
-from dcorflow.convert import convert
+from dcorflow.convert import convert, guessed_before
 from dcorflow.errors import MeasurementError, explain_os_error
 from dcorflow.files import content_digest, copy_file, replacing, scratch_folder
 from dcorflow.hdf5 import text_of
@@ -25,6 +25,8 @@ from dcorflow.workdir import Workdir
 
 #: Attributes that later stages show or sort by.
 _FACTS = ("experiment:run index", "experiment:date", "experiment:time", "experiment:sample")
+#: Fact of a record: checksum of the source's main file, for names as DCKit gives them.
+SOURCE_SHA256 = "source_sha256"
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,17 @@ def prepare(
     """
     old = load_record(work, entry.measurement)
     key = recipes.body_key(settings)
+    needs_sha256 = settings["naming"] == "dckit"
     if old is not None and (kept := _still_holds(old, entry, key, work)):
+        if needs_sha256 and not kept.failure and SOURCE_SHA256 not in kept.facts:
+            kept.facts[SOURCE_SHA256] = sha256_of(entry.paths[0])
+            save_record(work, kept)
         return kept
     record = Record(entry.measurement, entry.dataset, entry.root, entry.kind, entry.files, body_key=key)
     try:
         make(record, entry, settings, edits, entry.target(work), threads)
+        if needs_sha256:
+            record.facts[SOURCE_SHA256] = sha256_of(entry.paths[0])
     except MeasurementError as error:
         record.failure = Failure("compress", error.reason, error.failure)
     except OSError as error:
@@ -171,14 +179,15 @@ def make(
         if entry.kind == "tdms":
             with scratch_folder(target.parent) as scratch:
                 converted = scratch / "converted.rtdc"
-                changes = convert(entry.paths[0], converted)
+                changes, guessed = convert(entry.paths[0], converted)
                 body = write_body(converted, temp, body_settings, threads)
                 body.changed[:0] = changes
                 record.facts["note"] = next((c["how"] for c in changes if c["how"].startswith("only ")), "")
         else:
             body = write_body(entry.paths[0], temp, body_settings, threads)
+            guessed = guessed_before(entry.paths[0])
         record.content = content_digest(entry.paths)
-        record.body = body.as_dict() | {"dclab": version("dclab")}
+        record.body = body.as_dict() | {"dclab": version("dclab"), "guessed": guessed}
         _add_tail(record, temp, edits)
         _refuse_changed(entry)
     stat = target.stat()
@@ -201,7 +210,9 @@ def _add_tail(record: Record, path: Path, edits: list[list[Any]]) -> None:
     """Write attributes and history behind a body, and note in the record how to take them off."""
 
     def fill(h5: h5py.File) -> None:
-        record.edits = apply_edits(h5, edits_of(edits), record.body["dclab"])
+        guessed = record.body.get("guessed", {})
+        record.edits, record.guessed = apply_edits(h5, edits_of(edits), record.body["dclab"], guessed)
+        record.metadata = all_values(h5)
         record.facts |= {key.partition(":")[2]: text_of(h5.attrs[key]) for key in _FACTS if key in h5.attrs}
         record.facts["events"] = data_facts(h5).get("experiment:event count", 0)
         write_history(h5, history(record))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dcorflow.config import Config
 from dcorflow.discover.datasets import assign_datasets, assign_names, belongs, uploaded_before
+from dcorflow.discover.entries import EntryMaker
 from dcorflow.discover.plan import (
     OnDisk,
     Pending,
@@ -24,22 +26,18 @@ from dcorflow.discover.plan import (
     scan_datasets,
 )  # fmt: skip
 from dcorflow.errors import UsageError
-from dcorflow.facts import dcor
 from dcorflow.files import clean_leftovers, read_json, to_json, write_if_changed
+from dcorflow.metadata.fields import title_problems
 from dcorflow.metadata.folders import FolderSettings
-from dcorflow.metadata.resolve import Wanted, resolve_dataset, resolve_measurement, settings_problems
-from dcorflow.naming import natural_key, resource_name, short_hash, unique
+from dcorflow.metadata.matching import subject_of
+from dcorflow.metadata.resolve import Resolver, Wanted, settings_problems
+from dcorflow.metadata.sheet import DatasetSheet, MeasurementSheet, load_sheet
 from dcorflow.recipes import body_key, check_key, tail_key
 from dcorflow.records import RecordIndex
 from dcorflow.source.identity import Changes, Matcher
 from dcorflow.source.inventory import Item, load_inventory, save_inventory
-from dcorflow.source.walk import Tree, matches, walk
+from dcorflow.source.walk import Tree, walk
 from dcorflow.workdir import TASK_NAME, Workdir
-
-#: What a group plan says of a measurement, beside what the settings want of it.
-_MEMBER_FIELDS = (
-    "measurement", "name", "source", "root", "kind", "state", "reason", "failure", "note", "twin",
-)  # fmt: skip
 
 
 @dataclass
@@ -64,6 +62,7 @@ class _Pass:
         self.items = load_inventory(work.inventory)
         self.planner = Planner(work, dry)
         self.wanted: dict[str, Wanted] = {}
+        self.folders = FolderSettings(self.trees)
 
     def _walk(self, root: Path) -> Tree:
         _refuse_overlap(root, self.work.root)
@@ -71,9 +70,15 @@ class _Pass:
         self.warnings += [f"{root / folder}: {why}" for folder, why in sorted(tree.unreadable.items())]
         return tree
 
+    @cached_property
+    def resolver(self) -> Resolver:
+        """What the settings say; made when all measurements are known."""
+        table = load_sheet(self.config["metadata"]["sheet"])
+        subjects = [subject_of(i.measurement, i.source, f"{i.root}/{i.source}") for i in self.items]
+        return Resolver(self.config, self.folders, MeasurementSheet(table, subjects))
+
     def run(self) -> Discovery:
         settings, by = self.config["input"], self.config["datasets"]["by"]
-        folders = FolderSettings(self.trees)
         matcher = Matcher(
             self.items,
             self.trees,
@@ -81,19 +86,24 @@ class _Pass:
             max_vanished=settings["max_vanished"],
             known_content=lambda m: (self.index.get(m) or {}).get("content", ""),
             workers=min(4, os.cpu_count() or 1),
-            wanted=lambda item: belongs(item, by) and not folders.left_out(item.root, item.source),
+            wanted=lambda item: (
+                belongs(item, by) and not self.resolver.left_out(item.measurement, item.root, item.source)
+            ),
         )
         changes = matcher.run()
         assign_datasets(self.items, by)
         assign_names(self.items)
         known = uploaded_before(self.trees)
-        self._resolve(folders)
+        wrong = self._resolve()
         self._leave_alone(known)
+        entries, problems = self._dataset_entries(known)
+        if wrong := list(dict.fromkeys(wrong + problems)):
+            raise UsageError("settings need changes:\n" + "\n".join(f"  - {w}" for w in wrong))
         self._warn_of_copies()
         on_disk = scan_datasets(self.work, clean=not self.dry)
         batches = self._plan_batches(on_disk)
-        groups = self._plan_groups(folders, known, on_disk)
-        self.warnings += folders.unused()
+        groups = self._plan_groups(entries, on_disk)
+        self.warnings += [*self.folders.unused(), *self.resolver.rules.warnings()]
         if not self.dry:
             state = self.work.state
             inside = [path for path in state.iterdir() if path.is_dir()] if state.is_dir() else []
@@ -104,21 +114,22 @@ class _Pass:
             write_if_changed(self.work.state / "plan.json", to_json(plan))
         return Discovery(self.items, changes, self.planner.pending, self.warnings)
 
-    def _resolve(self, folders: FolderSettings) -> None:
-        """Settle what the settings want of each measurement; all errors in one message."""
-        wrong: dict[str, None] = {}
+    def _resolve(self) -> list[str]:
+        """Settle what the settings want of each measurement; return all that is wrong with them."""
+        wrong = list(self.resolver.sheet.problems)
         for item in self.items:
             if item.state == "gone":
                 continue
-            wanted, errors = resolve_measurement(self.config, folders, item.root, item.source)
-            wrong |= dict.fromkeys(errors)
+            wanted, errors = self.resolver.resolve(
+                item.measurement, item.root, item.source, item.kind == "tdms"
+            )
+            wrong += errors
             self.wanted[item.measurement] = wanted
             if wanted.left_out and item.state in ("found", "problem", "duplicate"):
                 if item.state == "problem":
                     item.fingerprint = ""  # so that it is probed again once it is wanted
                 item.state, item.reason = "left out", f"use: no ({wanted.left_out})"
-        if wrong:
-            raise UsageError("metadata needs changes:\n" + "\n".join(f"  - {w}" for w in wrong))
+        return wrong
 
     def _warn_of_copies(self) -> None:
         """Warn where a measurement was left out on purpose, but not a copy of it."""
@@ -194,43 +205,46 @@ class _Pass:
             "files": [[f.path, f.size, f.mtime_ns] for f in item.files],
         }
 
-    def _plan_groups(
-        self,
-        folders: FolderSettings,
-        known: dict[tuple[str, str], tuple[str, str]],
-        on_disk: OnDisk,
-    ) -> dict[str, list[str]]:
+    def _dataset_entries(
+        self, known: dict[tuple[str, str], tuple[str, str]]
+    ) -> tuple[dict[str, dict[str, Any]], list[str]]:
+        """Return what the tasks are made of, by dataset, and what is wrong with the settings."""
+        table = load_sheet(self.config["datasets"]["sheet"])
         members: dict[str, list[Item]] = defaultdict(list)
         for item in self.items:
             if item.dataset:
                 members[item.dataset].append(item)
-        groups = assign_groups(self.work, members, self.config["batches"]["datasets"])
-        wrong: list[str] = []
-        plans = {}
-        for group, datasets in groups.items():
-            entries = []
-            for dataset in datasets:
-                entry, errors = self._dataset_entry(dataset, members[dataset], folders, known)
-                entries.append(entry)
-                wrong += errors
-            plans[group] = {"group": group, "datasets": entries, "check": self.config["check"]}
-            plans[group]["folder"] = str(self.work.datasets)  # tasks name their resources by full path
-        if wrong:
-            raise UsageError(
-                "dataset settings need changes:\n" + "\n".join(f"  - {w}" for w in dict.fromkeys(wrong))
-            )
+        sheet = DatasetSheet(table, [subject_of(d, *sorted({i.key for i in m})) for d, m in members.items()])
+        make = EntryMaker(self.config, self.trees, self.folders, sheet, self.wanted, known)
+        entries, wrong = {}, list(sheet.problems)
+        for dataset, items in members.items():
+            entries[dataset], errors = make.entry(dataset, items)
+            wrong += errors
+        return entries, wrong
+
+    def _plan_groups(self, entries: dict[str, dict[str, Any]], on_disk: OnDisk) -> dict[str, list[str]]:
+        groups = assign_groups(self.work, entries, self.config["batches"]["datasets"])
+        batches: dict[str, set[str]] = defaultdict(set)
+        for item in self.items:
+            if item.state == "found" and item.batch:
+                batches[item.dataset].add(item.batch)
         overview = {}
-        for group, plan in plans.items():
+        for group, datasets in groups.items():
+            plan = {
+                "group": group,
+                "datasets": [entries[d] for d in datasets],
+                "check": self.config["check"],
+                "naming": self.config["prepare"]["naming"],
+                "folder": str(self.work.datasets),  # tasks name their resources by full path
+            }
             redo = self._lost_tasks(group, on_disk)
             self.planner.pending.tasks += redo
             self.planner.put(self.work.group(group), plan, bool(redo))
-            overview[group] = sorted(
-                {i.batch for d in groups[group] for i in members[d] if i.state == "found"}
-            )
+            overview[group] = sorted(set().union(*(batches[d] for d in datasets)))
         self.planner.forget("groups", groups)
         if not self.dry:
             for dataset, name in on_disk:
-                if name == TASK_NAME and dataset not in members:  # its measurements moved to others
+                if name == TASK_NAME and dataset not in entries:  # its measurements moved to others
                     (self.work.datasets / dataset / name).unlink(missing_ok=True)
         return overview
 
@@ -246,82 +260,6 @@ class _Pass:
             if any(on_disk.get((d["dataset"], name)) != tuple(stat) for name, stat in d["files"].items())
         ]
 
-    def _dataset_entry(
-        self,
-        dataset: str,
-        items: list[Item],
-        folders: FolderSettings,
-        known: dict[tuple[str, str], tuple[str, str]],
-    ) -> tuple[dict[str, Any], list[str]]:
-        present = [i for i in items if i.state != "gone"] or items
-        present = sorted(present, key=lambda i: (i.root, natural_key(i.source)))
-        sources = [(i.root, i.source) for i in present]
-        fields, wrong = resolve_dataset(self.config, folders, present[0].key, sources)
-        ids = {known[place] for i in present if (place := (i.root, i.folder)) in known}
-        if self.config["datasets"]["uploaded"] == "leave" and any(i.state != "left alone" for i in present):
-            ids = set()  # the id belongs to what is left alone
-        if len({dataset_id for _, dataset_id in ids}) > 1:
-            found = "; ".join(f"{path}: {dataset_id}" for path, dataset_id in sorted(ids))
-            wrong.append(
-                f"dataset of '{present[0].key}': its folders were uploaded as different DCOR datasets "
-                f"({found}); split it with 'datasets.by'"
-            )
-        companions, left = self._companions(present, {i.name.lower() for i in items})
-        entry = {
-            "dataset": dataset,
-            "source": present[0].key,
-            "task_id": self._task_id(dataset, present[0].origin, str(fields.get("owner_org"))),
-            "dataset_id": sorted(ids)[0][1] if ids else "",
-            "fields": fields,
-            "members": [
-                self._member(item) for item in sorted(items, key=lambda i: (i.root, natural_key(i.source)))
-            ],
-            "companions": companions,
-            "companions_left": left,
-        }
-        return entry, wrong
-
-    def _task_id(self, dataset: str, origin: str, circle: str) -> str:
-        return f"{dataset}-{short_hash(self.config['datasets']['namespace'], circle, origin)}"
-
-    def _member(self, item: Item) -> dict[str, Any]:
-        wanted = self.wanted.get(item.measurement, Wanted())
-        member = {name: getattr(item, name) for name in _MEMBER_FIELDS}
-        return member | {
-            "bytes": item.size,
-            "supplements": wanted.supplements,
-            "ignore": wanted.ignore,
-        }
-
-    def _companions(self, items: list[Item], taken: set[str]) -> tuple[list[dict[str, Any]], list[list[str]]]:
-        """Return the companions to upload, with unique names, and those left out with the reason."""
-        allowed = self.config["datasets"]["companions"]
-        trees = {tree.name: tree for tree in self.trees}
-        chosen, left = [], []
-        for root, folder in sorted({(i.root, i.folder) for i in items}):
-            for seen in trees[root].companions.get(folder, []) if root in trees else []:
-                name = seen.path.rpartition("/")[2]
-                if not matches(name, allowed):
-                    left.append([seen.path, "not in datasets.companions"])
-                    continue
-                suffix = resource_name(name).rpartition(".")[2]
-                if f".{suffix}" not in dcor()["suffixes"] or suffix == "rtdc":
-                    left.append([seen.path, f"DCOR takes only {', '.join(dcor()['suffixes'])}"])
-                    continue
-                final = unique(resource_name(name), taken)
-                taken.add(final.lower())
-                path = str(self.roots[root] / seen.path)
-                chosen.append(
-                    {
-                        "source": path,
-                        "path": seen.path,
-                        "name": final,
-                        "size": seen.size,
-                        "mtime_ns": seen.mtime_ns,
-                    }
-                )
-        return chosen, left
-
 
 def check_settings(config: Config, work: Path) -> Config:
     """Return settings after the checks that need no source tree but more than a schema.
@@ -334,7 +272,7 @@ def check_settings(config: Config, work: Path) -> Config:
     """
     for root in config["input"]["root"]:
         _refuse_overlap(Path(root), work)
-    wrong = settings_problems(config)
+    wrong = settings_problems(config) + title_problems(config)
     if wrong:
         raise UsageError("the configuration needs changes:\n" + "\n".join(f"  - {w}" for w in wrong))
     return config

@@ -19,6 +19,8 @@ class Layer:
     settings: dict[str, Any]
     #: True for an entry for single measurements, which is nearer than its folder's.
     single: bool = False
+    #: Kind of origin, for the history of the file.
+    origin: str = "folder"
 
 
 class FolderSettings:

@@ -1,19 +1,24 @@
-"""From settings to decisions: the edits of each measurement and the fields of each dataset."""
+"""From settings to decisions: the edits and supplements of each measurement."""
 
 from __future__ import annotations
 
-import re
-import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dcorflow.config import Config
 from dcorflow.metadata.folders import FolderSettings, Layer
-from dcorflow.metadata.keys import Value, convert_value
+from dcorflow.metadata.keys import DATA_KEYS, Value, convert_value
+from dcorflow.metadata.path_rules import PathRules
+from dcorflow.metadata.path_rules import guesses as path_guesses
+from dcorflow.metadata.path_rules import problems as path_problems
+from dcorflow.metadata.sheet import MeasurementSheet
 from dcorflow.metadata.supplements import convert_supplement
 
-MANDATORY = ("authors", "license_id", "owner_org")
+#: How an edit is applied: `guess` and `fill` where a file has no value, or only a guessed one (a
+#: `guess` stays one); `replace` always; `remove` deletes; `force` sets what the data else decide;
+#: `confirm` lifts the mark of a guess that has this value.
+Mode = Literal["guess", "fill", "replace", "remove", "force", "confirm"]
 
 
 @dataclass(frozen=True)
@@ -23,16 +28,16 @@ class Edit:
     Parameters
     ----------
     key, value
-        ``section:key`` and the typed value.
+        ``section:key`` and the typed value; None for `remove`.
     mode
-        ``fill``: only where the file has none; ``replace``: always.
+        How it is applied.
     kind, where
         Kind of origin (stands in the file's history), and file and place (stands in the record).
     """
 
     key: str
-    value: Value
-    mode: Literal["fill", "replace"]
+    value: Value | None
+    mode: Mode
     kind: str
     where: str
 
@@ -43,137 +48,170 @@ class Edit:
 
 @dataclass
 class Wanted:
-    """What the settings say about one measurement."""
+    """What the settings say about one measurement.
+
+    Parameters
+    ----------
+    edits
+        Sorted by key; a `confirm` may follow another edit of its key.
+    supplements, origins
+        Section -> key -> value; and ``section:key`` -> where that was said.
+    ignore, left_out
+        Findings that do not count; why it is left out on purpose, else empty.
+    """
 
     edits: list[Edit] = field(default_factory=list)
     supplements: dict[str, dict[str, Any]] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
     ignore: list[str] = field(default_factory=list)
     left_out: str = ""
 
 
-def resolve_measurement(
-    config: Config, folders: FolderSettings, root: str, source: str
-) -> tuple[Wanted, list[str]]:
-    """Return what is wanted for a measurement, and what is wrong with the settings.
-
-    For each key the nearest value wins; an override, however far, wins over a default.
-    """
-    layers = [
-        Layer("configuration", {"metadata": config["metadata"]}),
-        *folders.layers(root, source),
-    ]
-    wanted, wrong = Wanted(), []
-    edits: dict[str, dict[str, Edit]] = {"defaults": {}, "override": {}}
-    for layer in layers:
-        metadata = layer.settings.get("metadata") or {}
-        for part, target in edits.items():
-            for key, value in (metadata.get(part) or {}).items():
-                try:
-                    target[str(key)] = _edit(layer, part, str(key), value)
-                except ValueError as error:
-                    wrong.append(f"{layer.where}: metadata.{part}: {error}")
-        for key, value in (metadata.get("supplements") or {}).items():
-            section, _, name = str(key).removeprefix("sp:").partition(":")
-            try:
-                typed = convert_supplement(section, name, value)
-                wanted.supplements.setdefault(section, {})[name] = typed
-            except ValueError as error:
-                wrong.append(f"{layer.where}: metadata.supplements: {error}")
-        wanted.ignore += layer.settings.get("ignore") or []
-        if layer.settings.get("use") is not None:
-            wanted.left_out = "" if layer.settings["use"] else str(layer.settings["reason"])
-    final = edits["defaults"] | edits["override"]
-    wanted.edits = [final[key] for key in sorted(final)]
-    return wanted, wrong
-
-
-def _edit(layer: Layer, part: str, key: str, value: object) -> Edit:
-    origin = "configuration" if layer.where == "configuration" else "folder"
-    typed = convert_value(key, value)
-    if part == "defaults":
-        return Edit(key, typed, "fill", f"{origin} default", layer.where)
-    return Edit(key, typed, "replace", f"{origin} override", layer.where)
-
-
-def settings_problems(config: Config) -> list[str]:
-    """Return what is wrong with the metadata and the title template of a configuration."""
-    _, wrong = resolve_measurement(config, FolderSettings([]), "", "")
-    by = config["datasets"]["by"]
-    groups = [] if by == "directory" else list(re.compile(by).groupindex)
-    known = {"directory", "path", "dataset", *groups}
-    try:
-        names = {n: s or c for _, n, s, c in string.Formatter().parse(config["datasets"]["title"])}
-    except ValueError as error:
-        return [*wrong, f"'datasets.title': {error}"]
-    for name, extra in names.items():
-        if name is not None and (name not in known or extra):
-            wrong.append(
-                f"'datasets.title': unknown placeholder '{{{name}}}'; known: {', '.join(sorted(known))}"
-            )
-    return wrong
-
-
-def resolve_dataset(
-    config: Config, folders: FolderSettings, key: str, sources: list[tuple[str, str]]
-) -> tuple[dict[str, Any], list[str]]:
-    """Return the fields of a dataset and what is wrong with them.
+class Resolver:
+    """All that is said about measurements, and what is wrong with it.
 
     Parameters
     ----------
     config, folders
-        Settings.
-    key
-        What made the dataset: folder or match of ``datasets.by``.
-    sources
-        (root, path) of its measurements. Different folders may not contradict each other.
+        Settings, and the files in the source folders.
+    sheet
+        The measurement sheet.
     """
-    defaults = config["datasets"]["defaults"]
-    fields: dict[str, Any] = {"private": True} | {k: v for k, v in defaults.items() if v is not None}
-    said: dict[str, tuple[Any, str]] = {}
-    wrong: list[str] = []
-    for root, source in sources:
-        nearest: dict[str, tuple[Any, str]] = {}
-        for layer in folders.layers(root, source):
-            if not layer.single:
-                nearest |= {k: (v, layer.where) for k, v in (layer.settings.get("dataset") or {}).items()}
-        for name, (value, where) in nearest.items():
-            if name in said and said[name][0] != value:
-                wrong.append(
-                    f"dataset of '{key}': two values for '{name}': {said[name][0]!r} in {said[name][1]}, "
-                    f"{value!r} in {where}; keep one"
-                )
-            said.setdefault(name, (value, where))
-    fields |= {name: value for name, (value, _) in said.items()}
-    if "title" not in fields:
+
+    def __init__(self, config: Config, folders: FolderSettings, sheet: MeasurementSheet) -> None:
+        self.folders, self.sheet = folders, sheet
+        self.rules = PathRules(config["metadata"]["from_path"])
+        self._force = frozenset(config["metadata"]["force"])
+        self._base = Layer("configuration", {"metadata": config["metadata"]}, origin="configuration")
+
+    def resolve(
+        self, measurement: str, root: str, source: str, converted: bool = False
+    ) -> tuple[Wanted, list[str]]:
+        """Return what is wanted for a measurement, and what is wrong with the settings.
+
+        For each key the nearest value wins, an override, however far, over a default, the sheet
+        over all.
+
+        Parameters
+        ----------
+        measurement, root, source
+            Its identifier, its root folder's name, and its path below it.
+        converted
+            Whether a conversion may guess values that its path tells better.
+        """
+        wanted, wrong = Wanted(), []
+        final: dict[str, Edit] = {}
+        if converted:
+            final = {k: Edit(k, v, "guess", "path", source) for k, v in path_guesses(source).items()}
+        overrides: dict[str, Edit] = {}
+        for layer in [self._base, *self.rules.layers(source), *self.folders.layers(root, source)]:
+            metadata = layer.settings.get("metadata") or {}
+            for part, target in (("defaults", final), ("override", overrides)):
+                for key, value in (metadata.get(part) or {}).items():
+                    try:
+                        target[str(key)] = self._edit(layer, part, str(key), value)
+                    except ValueError as error:
+                        wrong.append(f"{layer.where}: metadata.{part}: {error}")
+            wrong += _supplement(wanted, layer, metadata.get("supplements") or {})
+            wanted.ignore += layer.settings.get("ignore") or []
+            if layer.settings.get("use") is not None:
+                wanted.left_out = "" if layer.settings["use"] else str(layer.settings["reason"])
+        final |= overrides
+        confirmed, problems = self._read_sheet(measurement, wanted, final)
+        wanted.edits = [final[key] for key in sorted(final)] + confirmed
+        return wanted, wrong + problems
+
+    def left_out(self, measurement: str, root: str, source: str) -> str:
+        """Return why a measurement is left out on purpose, empty where it is not."""
+        entry, _ = self.sheet.entry(measurement)
+        if entry.use is not None:
+            return "" if entry.use else entry.reason
+        return self.folders.left_out(root, source)
+
+    def _read_sheet(
+        self, measurement: str, wanted: Wanted, final: dict[str, Edit]
+    ) -> tuple[list[Edit], list[str]]:
+        """Add what the sheet says; return confirmations of guesses, and what is wrong."""
+        entry, wrong = self.sheet.entry(measurement)
+        for key, said in entry.values.items():
+            mode: Mode = "replace" if said.value is not None else "remove"
+            try:
+                final[key] = Edit(key, said.value, self._mode(key, mode), "sheet", said.where)
+            except ValueError as error:
+                wrong.append(f"{said.where}: {error}")
+        for name, said in entry.supplements.items():
+            section, _, key = name.removeprefix("sp:").partition(":")
+            if said.value is None:
+                wanted.supplements.get(section, {}).pop(key, None)
+                wanted.origins.pop(f"{section}:{key}", None)
+            else:
+                wanted.supplements.setdefault(section, {})[key] = said.value
+                wanted.origins[f"{section}:{key}"] = said.where
+        wanted.supplements = {s: values for s, values in wanted.supplements.items() if values}
+        if entry.use is not None:
+            wanted.left_out = "" if entry.use else entry.reason
+        return [
+            Edit(key, said.value, "confirm", "sheet", said.where)
+            for key, said in sorted(entry.confirmed.items())
+        ], wrong
+
+    def _mode(self, key: str, mode: Mode) -> Mode:
+        if key not in DATA_KEYS:
+            return mode
+        if key not in self._force:
+            raise ValueError(
+                f"'{key}' describes the data and is taken from them; to set it all the same, name it in "
+                "'metadata.force'"
+            )
+        if mode == "remove":
+            raise ValueError(f"'{key}' describes the data and cannot be removed")
+        return "force" if mode == "replace" else mode
+
+    def _edit(self, layer: Layer, part: str, key: str, value: object) -> Edit:
+        typed = convert_value(key, value)
+        if part == "defaults":
+            return Edit(key, typed, "fill", f"{layer.origin} default", layer.where)
+        return Edit(key, typed, self._mode(key, "replace"), f"{layer.origin} override", layer.where)
+
+
+def _supplement(wanted: Wanted, layer: Layer, supplements: Mapping[str, Any]) -> list[str]:
+    """Add the supplements of a layer; return what is wrong with them."""
+    wrong = []
+    for name, value in supplements.items():
+        section, _, key = str(name).removeprefix("sp:").partition(":")
         try:
-            fields["title"] = make_title(config, key, sources)
-        except (KeyError, ValueError, IndexError) as error:
-            wrong.append(f"configuration: datasets.title: {error}")
-    return fields, list(dict.fromkeys(wrong))
-
-
-def missing_fields(fields: Mapping[str, Any]) -> list[str]:
-    """Return the mandatory fields that nobody gave."""
-    return [name for name in MANDATORY if not fields.get(name)]
-
-
-def make_title(config: Config, key: str, sources: list[tuple[str, str]]) -> str:
-    """Fill the title template; raise `ValueError` naming an unknown placeholder."""
-    root, source = sources[0]
-    folder = source.rpartition("/")[0]
-    values: dict[str, str] = {}
-    by = config["datasets"]["by"]
-    if by != "directory" and (match := re.search(by, source)):
-        values = {k: v or "" for k, v in match.groupdict().items()}
-    values |= {"directory": folder.rpartition("/")[2] or root, "path": folder or root}
-    values["dataset"] = key if by != "directory" else values["directory"]
-    template = config["datasets"]["title"]
-    out = ""
-    for text, name, spec, conversion in string.Formatter().parse(template):
-        out += text
-        if name is None:
+            typed = convert_supplement(section, key, value)
+        except ValueError as error:
+            wrong.append(f"{layer.where}: metadata.supplements: {error}")
             continue
-        if name not in values or spec or conversion:
-            raise ValueError(f"unknown placeholder '{{{name}}}'; known: {', '.join(sorted(values))}")
-        out += values[name]
-    return " ".join(out.split())
+        wanted.supplements.setdefault(section, {})[key] = typed
+        wanted.origins[f"{section}:{key}"] = layer.where
+    return wrong
+
+
+def settings_problems(config: Config) -> list[str]:
+    """Return what is wrong with the metadata of a configuration, as far as no file is needed."""
+    rules = config["metadata"]["from_path"]
+    wrong = path_problems(rules)
+    if wrong:
+        return wrong
+    resolver = Resolver(config, FolderSettings([]), MeasurementSheet(None, []))
+    wrong = resolver.resolve("", "", "")[1]
+    for number, rule in enumerate(rules, start=1):
+        tables = [table for by_text in rule.get("map", {}).values() for table in by_text.values()]
+        for key, value in [*rule.get("set", {}).items(), *(pair for t in tables for pair in t.items())]:
+            if isinstance(value, str) and "{" in value and value in rule.get("set", {}).values():
+                continue  # known when a path is
+            try:
+                _check(str(key), value)
+            except ValueError as error:
+                wrong.append(f"'metadata.from_path', rule {number}: {error}")
+    return wrong
+
+
+def _check(key: str, value: object) -> None:
+    if not key.startswith("sp:"):
+        convert_value(key, value)
+        return
+    section, _, name = key.removeprefix("sp:").partition(":")
+    convert_supplement(section, name, value)

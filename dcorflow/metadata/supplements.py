@@ -3,13 +3,52 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from dcorflow.facts import dcor
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}$")
-_TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
+_TRUE, _FALSE = ("true", "yes", "1", "wahr", "ja"), ("false", "no", "0", "falsch", "nein")
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*$")
+
+
+def known_supplements() -> list[str]:
+    """Return all supplements that DCOR knows, ``section:key``."""
+    return [f"{s}:{k}" for s, rule in dcor()["supplements"].items() for k in rule["items"]]
+
+
+def supplement_rule(name: str) -> dict[str, Any]:
+    """Return what is known about a supplement ``section:key``: type, choices, unit, meaning."""
+    section, _, key = name.partition(":")
+    rule: dict[str, Any] = dcor()["supplements"][section]["items"][key]
+    return rule
+
+
+def unmet_requirements(supplements: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return where a supplement needs another one to have certain values, as DCOR's schema says.
+
+    Parameters
+    ----------
+    supplements
+        Section -> key -> value.
+    """
+    found = []
+    for section, values in supplements.items():
+        rule = dcor()["supplements"][section]
+        needs = [(section, rule.get("requires", {}))]
+        needs += [(f"{section}:{key}", rule["items"][key].get("requires", {})) for key in values]
+        for name, required in needs:
+            for other, keys in required.items():
+                for key, allowed in keys.items():
+                    value = supplements.get(other, {}).get(key)
+                    if value not in allowed:
+                        words = " or ".join(f"'{a}'" for a in allowed)
+                        seen = f"found '{value}'" if value is not None else "it is missing"
+                        found.append(f"'sp:{name}' makes sense where 'sp:{other}:{key}' is {words}; {seen}")
+    return list(dict.fromkeys(found))
 
 
 def convert_supplement(section: str, key: str, value: Any) -> Any:
@@ -23,7 +62,7 @@ def convert_supplement(section: str, key: str, value: Any) -> Any:
     """
     sections = dcor()["supplements"]
     name = f"{section}:{key}"
-    known = [f"{s}:{k}" for s, rule in sections.items() for k in rule["items"]]
+    known = known_supplements()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"; did you mean '{near[0]}'?" if near else f"; sections: {', '.join(sections)}"
@@ -44,11 +83,13 @@ def _text(name: str, value: Any) -> str:
 
 
 def _number(name: str, value: Any) -> float:
+    if isinstance(value, str) and _DECIMAL_COMMA.match(value):
+        raise ValueError(f"supplement '{name}': decimal comma in '{value}'; write {value.replace(',', '.')}")
     try:
         number = float("nan") if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = float("nan")
-    if number != number:
+    if not math.isfinite(number):
         raise ValueError(f"supplement '{name}' must be a number, found {value!r}")
     return number
 

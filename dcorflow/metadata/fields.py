@@ -1,0 +1,126 @@
+"""From settings to decisions: the fields of each dataset."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping
+from typing import Any
+
+from dcorflow.config import Config
+from dcorflow.facts import dcor
+from dcorflow.metadata.folders import FolderSettings
+from dcorflow.metadata.keys import nearest
+from dcorflow.metadata.sheet import DatasetSheet
+
+MANDATORY = ("authors", "license_id", "owner_org")
+#: Titles, in lower case, that say nothing about a dataset.
+_GENERIC_TITLES = ("data", "dataset", "daten", "measurement", "measurements", "messung", "messungen",
+                   "new folder", "neuer ordner", "raw", "rawdata", "raw data", "rtdc", "test",
+                   "untitled")  # fmt: skip
+
+
+def title_problems(config: Config) -> list[str]:
+    """Return what is wrong with the title template of a configuration."""
+    by = config["datasets"]["by"]
+    groups = [] if by == "directory" else list(re.compile(by).groupindex)
+    known = {"directory", "path", "dataset", *groups}
+    try:
+        names = {n: s or c for _, n, s, c in string.Formatter().parse(config["datasets"]["title"])}
+    except ValueError as error:
+        return [f"'datasets.title': {error}"]
+    return [
+        f"'datasets.title': unknown placeholder '{{{name}}}'; known: {', '.join(sorted(known))}"
+        for name, extra in names.items()
+        if name is not None and (name not in known or extra)
+    ]
+
+
+def is_generic_title(title: str) -> bool:
+    """Return whether a title says nothing: a stock word, or no three letters in a row."""
+    return title.strip().lower() in _GENERIC_TITLES or not re.search(r"[^\W\d_]{3}", title)
+
+
+def resolve_dataset(
+    config: Config,
+    folders: FolderSettings,
+    sheet: DatasetSheet,
+    dataset: str,
+    key: str,
+    sources: list[tuple[str, str]],
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields of a dataset and what is wrong with them.
+
+    Parameters
+    ----------
+    config, folders, sheet
+        Settings, files in the source folders, and the sheet of datasets, which wins.
+    dataset
+        Its identifier.
+    key
+        What made the dataset: folder or match of ``datasets.by``.
+    sources
+        (root, path) of its measurements. Different folders may not contradict each other.
+    """
+    defaults = config["datasets"]["defaults"]
+    fields: dict[str, Any] = {"private": True} | {k: v for k, v in defaults.items() if v is not None}
+    said: dict[str, tuple[Any, str]] = {}
+    wrong: list[str] = []
+    for root, source in sources:
+        closest: dict[str, tuple[Any, str]] = {}
+        for layer in folders.layers(root, source):
+            if not layer.single:
+                closest |= {k: (v, layer.where) for k, v in (layer.settings.get("dataset") or {}).items()}
+        for name, (value, where) in closest.items():
+            if name in said and said[name][0] != value:
+                wrong.append(
+                    f"dataset of '{key}': two values for '{name}': {said[name][0]!r} in {said[name][1]}, "
+                    f"{value!r} in {where}; keep one"
+                )
+            said.setdefault(name, (value, where))
+    fields |= {name: value for name, (value, _) in said.items()}
+    in_sheet, problems = sheet.entry(dataset)
+    for name, cell in in_sheet.items():
+        fields[name] = cell.value
+        if cell.value is None:
+            del fields[name]
+    wrong += problems
+    if "title" not in fields:
+        try:
+            fields["title"] = make_title(config, key, sources)
+        except (KeyError, ValueError, IndexError) as error:
+            wrong.append(f"configuration: datasets.title: {error}")
+    fields.setdefault("private", True)
+    licence, known = fields.get("license_id"), list(dcor()["licenses"])
+    if licence and licence not in known:
+        near = nearest(licence, known)
+        hint = f"did you mean '{near}'?" if near else f"known: {', '.join(known)}"
+        wrong.append(f"dataset of '{key}': DCOR has no licence '{licence}'; {hint}")
+    return fields, list(dict.fromkeys(wrong))
+
+
+def missing_fields(fields: Mapping[str, Any]) -> list[str]:
+    """Return the mandatory fields that nobody gave."""
+    return [name for name in MANDATORY if not fields.get(name)]
+
+
+def make_title(config: Config, key: str, sources: list[tuple[str, str]]) -> str:
+    """Fill the title template; raise `ValueError` naming an unknown placeholder."""
+    root, source = sources[0]
+    folder = source.rpartition("/")[0]
+    values: dict[str, str] = {}
+    by = config["datasets"]["by"]
+    if by != "directory" and (match := re.search(by, source)):
+        values = {k: v or "" for k, v in match.groupdict().items()}
+    values |= {"directory": folder.rpartition("/")[2] or root, "path": folder or root}
+    values["dataset"] = key if by != "directory" else values["directory"]
+    template = config["datasets"]["title"]
+    out = ""
+    for text, name, spec, conversion in string.Formatter().parse(template):
+        out += text
+        if name is None:
+            continue
+        if name not in values or spec or conversion:
+            raise ValueError(f"unknown placeholder '{{{name}}}'; known: {', '.join(sorted(values))}")
+        out += values[name]
+    return " ".join(out.split())
