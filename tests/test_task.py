@@ -60,6 +60,10 @@ def member(name="M1", state="found", reason="", **values):
     } | values
 
 
+def group_plan(*datasets, policy=POLICY):
+    return to_json({"datasets": list(datasets), "check": policy, "naming": "keep"})
+
+
 def record(name="M1", cues=(), **values):
     made = Record(f"m-{name.lower()}", "a", "raw", "rtdc", [])
     made.check_key = "k"
@@ -183,7 +187,7 @@ class TestJudge:
 
 class TestSettle:
     def settle(self, work, *datasets, records=(), policy=POLICY):
-        write_text(work.group("g1"), to_json({"datasets": list(datasets), "check": policy, "naming": "keep"}))
+        write_text(work.group("g1"), group_plan(*datasets, policy=policy))
         for made in records:
             save_record(work, made)
             path = work.datasets / made.dataset / made.prepared["name"]
@@ -269,7 +273,7 @@ class TestSettle:
         assert [p.stat().st_ino for p in paths] == before
 
     def test_a_dry_one_writes_nothing(self, work):
-        write_text(work.group("g1"), to_json({"datasets": [dataset(member("M1"))], "check": POLICY, "naming": "keep"}))
+        write_text(work.group("g1"), group_plan(dataset(member("M1"))))
         save_record(work, record("M1"))
         assert settle(work, "g1", write=False)["datasets"][0]["status"] == "ready"
         assert not work.datasets.exists()
@@ -389,7 +393,7 @@ class TestTask:
     def test_dcoraid_opens_it_even_elsewhere(self, work, tmp_path):
         made = prepared(work, recipes.small_measurement(tmp_path / "M1.rtdc"), "M1")
         assert made.failure is None
-        write_text(work.group("g1"), to_json({"datasets": [dataset(member("M1"))], "check": POLICY, "naming": "keep"}))
+        write_text(work.group("g1"), group_plan(dataset(member("M1"))))
         assert settle(work, "g1")["datasets"][0]["status"] == "ready"
         elsewhere = tmp_path / "elsewhere"
         (work.datasets / "a").rename(elsewhere)

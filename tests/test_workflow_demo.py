@@ -75,6 +75,10 @@ class Server:
         return {**data, "id": f"id-{len(self.created)}"}
 
 
+#: The sheets to fill in.
+TEMPLATES = [f"{name}_template{suffix}" for name in ("metadata", "datasets") for suffix in (".tsv", ".xlsx")]
+
+
 class Demo:
     """The first run of the demo, and the source tree as it was before."""
 
@@ -167,7 +171,7 @@ def test_columns_of_the_summary(demo: Demo) -> None:
 def test_layout(demo: Demo) -> None:
     results = demo.run.results
     found = {p for p, seen in snapshot(results).items() if seen.sha256 != "folder"}
-    expected = {"inventory.tsv", "summary.tsv", "junit.xml", "companions.tsv"}
+    expected = {"inventory.tsv", "summary.tsv", "junit.xml", "companions.tsv", *TEMPLATES}
     expected |= {f"records/{demo.rows[source]['measurement']}.json" for source in READY}
     for folder, names in RESOURCES.items():
         expected |= {f"datasets/{IDS[folder]}/{name}" for name in (*names, TASK)}
@@ -281,7 +285,7 @@ def test_nothing_depends_on_place_clock_user_and_cores(demo: Demo, other: Other)
     assert other.result.code == 0, other.result.text
     first, second = demo.run.measurements(), other.run.measurements()
     assert contents(first) == contents(second)
-    for name in ("summary.tsv", "junit.xml", "companions.tsv"):
+    for name in ("summary.tsv", "junit.xml", "companions.tsv", *TEMPLATES):
         assert (demo.run.results / name).read_bytes() == (other.run.results / name).read_bytes()
     ours = json.dumps(demo.run.tasks(), ensure_ascii=False)
     theirs = json.dumps(other.run.tasks(), ensure_ascii=False)

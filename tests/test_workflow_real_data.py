@@ -24,8 +24,8 @@ EXPECTED = {
     "fmt-hdf5_polygon_gate_2021/Mtest_polygates_data.rtdc": ("ready", 1),
     "fmt-hdf5_wide-channel_2023/wide_channel_issue_224.rtdc": ("ready", 16),
     "fmt-tdms_2fl-no-image_2017/M1_data.tdms": ("ready", 137),
-    "fmt-tdms_fl-image_2016/M1_20160905_greenBeads.tdms": ("ready", 2),
-    "fmt-tdms_minimal_2016/M1_2us_70A_0.120000ul_s.tdms": ("ready", 13),
+    "fmt-tdms_fl-image_2016/M1_20160905_greenBeads.tdms": ("excluded", 2),  # values were guessed
+    "fmt-tdms_minimal_2016/M1_2us_70A_0.120000ul_s.tdms": ("excluded", 13),
 }
 RTDC = [name for name in EXPECTED if name.endswith(".rtdc")]
 TDMS = [name for name in EXPECTED if name.endswith(".tdms")]
@@ -89,11 +89,26 @@ def test_source_is_left_alone(real: Real) -> None:
 
 
 def test_side_files_are_no_companions(real: Real) -> None:
-    real.run.configure({"datasets.companions": ["*"]}).good()
+    real.run.configure({"datasets.companions": ["*"], "check.on_guessed": "accept"}).good()
+    assert {real.run.row(name)["status"] for name in TDMS} == {"ready"}
     for name in TDMS:
         assert real.run.resources(name) == [real.run.prepared(name).name]
-    real.run.configure({"datasets.companions": []}).good()
+    real.run.configure({"datasets.companions": [], "check.on_guessed": "block"}).good()
     assert real.run.rows() == real.rows
+
+
+def test_values_that_nobody_wrote_down_are_guesses(real: Real) -> None:
+    guessed = {n: set(json.loads(real.run.record(n).read_text("utf-8"))["guessed"]) for n in TDMS}
+    assert guessed == {
+        "fmt-tdms_2fl-no-image_2017/M1_data.tdms": set(),
+        "fmt-tdms_fl-image_2016/M1_20160905_greenBeads.tdms": {
+            "experiment:date", "experiment:sample", "experiment:time", "imaging:flash duration",
+        },
+        "fmt-tdms_minimal_2016/M1_2us_70A_0.120000ul_s.tdms": {
+            "experiment:date", "experiment:sample", "experiment:time",
+        },
+    }  # fmt: skip
+    assert "experiment:date 2016-09-05" in real.rows[TDMS[1]]["reason"], "the path knows the day"
 
 
 def test_second_run_does_nothing(real: Real) -> None:

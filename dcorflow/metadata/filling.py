@@ -128,6 +128,9 @@ def write_spreadsheet(template: Template, path: Path) -> None:
         sheet.freeze_panes(first, template.frozen)
         sheet.autofilter(0, 0, first + len(template.rows) - 1, len(template.columns) - 1)
         sheet.set_row(1, 60)
+        sheet.set_landscape()
+        sheet.fit_to_pages(1, 0)
+        sheet.repeat_rows(0, first - 1)
         _add_choices(book, sheet, template, first)
         _add_legend(book, formats)
 
