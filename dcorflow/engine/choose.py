@@ -22,7 +22,7 @@ from .parallel import LAG
 GOAL = 0.998
 #: Every so many bands of an encoding the standard one is tried, too, on a part of the band; more
 #: seldom where there is room to spare.
-PROBE_EVERY, PROBE_SELDOM, ROOMY = 48, 192, 0.97
+PROBE_EVERY, PROBE_SELDOM, ROOMY = 64, 256, 0.97
 #: Samples are believed up to this many standard errors; the deviation of a single one is taken
 #: to be `DEVIATION` (measured: 0.001 to 0.015).
 STANDARD_ERRORS, DEVIATION = 3.0, 0.006
@@ -31,7 +31,7 @@ SAMPLES = 4
 #: Smaller datasets are encoded in the standard way at once: samples would take as long.
 SAMPLED_BYTES = 3 * 2**19
 #: Part of a dataset that is sampled, within bounds in bytes.
-SAMPLE_PART = 48
+SAMPLE_PART = 96
 SAMPLE_BOUNDS = (2**18, 4 * 2**20)
 #: What one per cent of size is worth in milliseconds per megabyte, by encoder.
 SIZE_WORTH = {"compat": 0.1, "best": 1.0}

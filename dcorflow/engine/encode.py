@@ -147,7 +147,7 @@ def plain(itemsize: int) -> tuple[Encoding, ...]:
     return BYTES if itemsize == 1 and plugins.has_small_blocks() else WIDE
 
 
-#: The same for content that repeats itself, such as background images that many events share:
+#: Encodings of content that repeats itself, such as background images that many events share:
 #: there level 5 is fast already, and its long search for matches pays. Costs are relative to it.
 SMOOTH: tuple[Encoding, ...] = (
     Encoding("zstd dfast", 5.2, 3, DFAST, 4, 15, chain_log=13),

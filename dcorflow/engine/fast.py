@@ -226,6 +226,9 @@ class FastCopy:
         part = reader.shape[0] * reader.row_bytes // SAMPLE_PART
         wanted = min(max(part, SAMPLE_BOUNDS[0]), SAMPLE_BOUNDS[1])
         count = max(SAMPLES, -(-wanted // unit_bytes))
+        same = rows == self.base.chunks[0]
+        if encoder == "compat" and same and units < 2 * count:
+            return self.base.chunks, None  # samples would take as long as what they save
         places = scattered(units, 3 * count)
         sizes = self._try(places[:1], unit, rows, (STANDARD,))
         smooth = unit_bytes > SMOOTH_FROM * sizes[STANDARD][0][1]
@@ -234,16 +237,16 @@ class FastCopy:
             candidates += shuffled(reader.itemsize, math.prod(chunks))
         sizes |= self._try(places[:1], unit, rows, candidates)
         mix = choose({e: size / standard for e, [(size, standard)] in sizes.items()}, encoder)
-        same = rows == self.base.chunks[0]
         if mix is None or (same and mix.fast == STANDARD):
             return self.base.chunks, None
-        chosen = tuple(dict.fromkeys((mix.fast, mix.small, STANDARD)))
+        ratios = {STANDARD: bound(sizes[STANDARD], units)}
+        chosen = tuple(dict.fromkeys((mix.fast, mix.small)))
         taken = 1
         for more in (count, 3 * count):  # more where these leave it open
             for encoding, pairs in self._try(places[taken:more], unit, rows, chosen).items():
                 sizes[encoding] += pairs
             taken = more
-            ratios = {e: bound(sizes[e], units) for e in chosen}
+            ratios |= {e: bound(sizes[e], units) for e in chosen}
             mix = choose(ratios, encoder)
             if mix is not None and not (same and mix.fast == STANDARD):
                 return chunks, Account(mix, ratios)
