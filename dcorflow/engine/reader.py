@@ -234,12 +234,12 @@ def descriptor(source: h5py.Dataset) -> int | None:
     HDF5 has to: with other drivers than plain files, with a userblock (addresses count from its
     end), and in files open for writing, where chunks may still be in HDF5's cache.
     """
-    file = source.file
-    if not hasattr(os, "preadv") or file.driver != "sec2":
+    file = h5py.h5i.get_file_id(source.id)
+    if not hasattr(os, "preadv") or file.get_access_plist().get_driver() != h5py.h5fd.SEC2:
         return None
-    if file.mode != "r" or file.userblock_size:
+    if file.get_intent() != h5py.h5f.ACC_RDONLY or file.get_create_plist().get_userblock():
         return None
-    return int(file.id.get_vfd_handle())
+    return int(file.get_vfd_handle())
 
 
 def contiguous_address(source: h5py.Dataset) -> int | None:
