@@ -3,10 +3,11 @@
 import json
 import xml.etree.ElementTree as ElementTree
 
-import bench
 import bench_measure
 import bench_plot
 import pytest
+
+import bench
 
 RUN = bench_measure.Run
 
