@@ -1,35 +1,52 @@
-"""Run all benchmarks and write the tables into bench/README.md (`make bench`).
+"""Run the benchmarks and write figures, tables and a plot into bench/ (`make bench`).
 
-    bench.py [--size 1000] [--turns 5] [--measurements 1000] [--quick]
+    bench.py [--only PART ...] [--size 1000] [--turns 5] [--measurements 1000] [--quick] [--tables]
 
-Takes about half an hour on two cores; `--quick` a few minutes, for a first impression.
+Takes about half an hour on two cores; `--quick` a few minutes, for a first impression. Parts that
+are not run keep the figures they have in bench/results.json. `--tables` only writes the tables.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import os
 import platform
+import re
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from bench_engine import make
+from bench_measure import table
+from bench_plot import figure
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "bench" / "README.md"
-WORK = ROOT / "bench" / "work"
+BENCH = ROOT / "bench"
+Rows = list[dict[str, Any]]
 
 INTRODUCTION = """\
 # Measured
 
 Made by `make bench`; every run is a process of its own, start-up included, and the programs take
-turns. Ratios are medians of the ratios turn by turn: above 1, dcorflow is faster.
-
-{machine}
+turns. Ratios are medians of the ratios turn by turn: above 1, dcorflow is faster. "8 threads" is
+extrapolated from the wall time with one and with two. "random" is the time to read one image at a
+random place. "prepared again" is a prepared file as input. "decode and digest" is what it takes to
+verify all checksums of a prepared file and to take the digests of its content. "by hand" are the
+functions of dclab and dcoraid that DCKit and DCOR-Aid call, which verify nothing.
 """
+TITLES = {
+    "engine": "One file: dcorflow compress beside dclab-compress",
+    "cold": "The same with the input read from the disk",
+    "large": "A large file",
+    "chain": "One file: the whole chain",
+    "many": "Many files in one batch",
+    "workflow": "The whole workflow",
+}
+MARKS = ("<!-- figures of make bench -->", "<!-- end of figures -->")
 
 
 def machine() -> str:
@@ -41,13 +58,127 @@ def machine() -> str:
     )
 
 
-def table(*command: str) -> str:
-    """Run a benchmark and return the table it prints."""
+def commands(args: argparse.Namespace) -> dict[str, list[list[str]]]:
+    """Return what to run for each part."""
+    turns = ["--turns", str(args.turns)]
+    sized = ["bench_engine.py", "--size", str(args.size), *turns]
+    large = ["bench_engine.py", "--size", str(3 * args.size), *turns]
+    raw = ["--layouts", "raw", "--cells", "blood"]
+    fewer = ["--turns", str(min(3, args.turns))]
+    return {
+        "engine": [
+            [*sized, "--layouts", "raw"],
+            [*sized, "--layouts", "gzip", "contiguous", "mebibyte", "--threads", "2"],
+        ],
+        "cold": [[*sized, *raw, "--threads", "2", "--cold"]],
+        "large": [[*large, *raw, "--threads", "2", "--brief"]],
+        "chain": [["bench_chain.py", "--size", str(args.size), *turns]],
+        "many": [["bench_chain.py", "--many", str(args.many), *fewer]],
+        "workflow": [["bench_workflow.py", "--measurements", str(args.measurements)]],
+    }
+
+
+def run(command: list[str]) -> Rows:
+    """Run one benchmark and return its rows."""
     print(f"bench: {' '.join(command)}", file=sys.stderr, flush=True)
     done = subprocess.run(
         [sys.executable, *command], check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT / "scripts"
     )
-    return "\n".join(line for line in done.stdout.splitlines() if line.startswith("|")) + "\n"
+    rows: Rows = json.loads(done.stdout.splitlines()[-1])
+    return rows
+
+
+def cell(row: dict[str, Any], name: str, digits: int = 2, scale: float = 1.0) -> str:
+    """Return a figure for a table, empty where there is none."""
+    value = row.get(name)
+    return "" if value is None else f"{value * scale:.{digits}f}"
+
+
+def engine_table(rows: Rows) -> list[str]:
+    """Return the table of `bench_engine.py`."""
+    header = ["file", "program", "threads", "wall s", "times faster", "CPU s", "times less CPU", "RSS MB"]
+    header += ["size MB", "size ratio", "random ms", "ratio"]
+    return table(
+        header,
+        (
+            [r["file"], r["program"], r["threads"], cell(r, "wall"), cell(r, "faster"), cell(r, "cpu"),
+             cell(r, "less_cpu"), cell(r, "rss", 0), cell(r, "size", 1, 1e-6), cell(r, "size_ratio", 4),
+             cell(r, "random"), cell(r, "random_ratio")]
+            for r in rows
+        ),
+    )  # fmt: skip
+
+
+def chain_table(rows: Rows) -> list[str]:
+    """Return the table of `bench_chain.py`."""
+    header = ["what", "who", "wall s", "s per file", "times faster", "CPU s", "times less CPU", "peak MB"]
+    return table(
+        header,
+        (
+            [r["what"], r["who"], cell(r, "wall"), cell(r, "per_file", 3), cell(r, "faster"), cell(r, "cpu"),
+             cell(r, "less_cpu"), cell(r, "rss", 0)]
+            for r in rows
+        ),
+    )  # fmt: skip
+
+
+def workflow_table(rows: Rows) -> list[str]:
+    """Return the table of `bench_workflow.py`."""
+    header = [rows[0]["what"], "wall s", "CPU s", "ms wall per file", "largest process MB"]
+    return table(
+        header,
+        (
+            [r["run"], cell(r, "wall", 1), cell(r, "cpu", 1), cell(r, "per_file", 1, 1000), cell(r, "rss", 0)]
+            for r in rows
+        ),
+    )
+
+
+def summary(results: dict[str, Any]) -> list[str]:
+    """Return the short table of the project's README."""
+    files = [r for part in ("engine", "large") for r in results.get(part, {}).get("rows", [])]
+    lines = []
+    for name in dict.fromkeys(r["file"] for r in files):
+        found = {r["program"]: r for r in files if r["file"] == name and r["threads"] == 2}
+        compat, best = found["compat"], found["best"]
+        lines.append([name, cell(compat, "faster", 1), cell(compat, "size_ratio", 3), cell(best, "faster", 1),
+                      cell(best, "size_ratio", 3)])  # fmt: skip
+    header = [
+        "2 threads, beside `dclab-compress`",
+        "compat: times faster",
+        "size",
+        "best: times faster",
+        "size",
+    ]
+    parts = table(header, lines) if lines else []
+    chain = [r for part in ("chain", "many") for r in results.get(part, {}).get("rows", [])]
+    rows = [[r["what"], r["who"].removeprefix("dcorflow, "), cell(r, "faster", 1), cell(r, "per_file", 3)]
+            for r in chain if r["who"] != "by hand"]  # fmt: skip
+    if rows:
+        parts += [
+            "",
+            *table(["whole chain, beside the same steps by hand", "", "times faster", "s per file"], rows),
+        ]
+    return [*parts, "", "![Times faster than dclab-compress](bench/speed.svg)"]
+
+
+def write(results: dict[str, Any]) -> None:
+    """Write bench/README.md, the plot, and the figures in the project's README."""
+    tables = {"chain": chain_table, "many": chain_table, "workflow": workflow_table}
+    parts = [INTRODUCTION]
+    for name, title in TITLES.items():
+        if name in results:
+            lines = tables.get(name, engine_table)(results[name]["rows"])
+            parts += [f"## {title}\n", results[name]["machine"] + "\n", "\n".join(lines) + "\n"]
+        if name == "engine" and name in results:
+            (BENCH / "speed.svg").write_text(figure(results[name]["rows"], 2), encoding="utf-8")
+            parts.append("![Times faster than dclab-compress](speed.svg)\n")
+    (BENCH / "README.md").write_text("\n".join(parts), encoding="utf-8")
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    begin, end = (re.escape(mark) for mark in MARKS)
+    block = "\n\n".join([MARKS[0], "\n".join(summary(results)), MARKS[1]])
+    readme.write_text(re.sub(f"{begin}.*{end}", lambda _: block, text, flags=re.DOTALL), encoding="utf-8")
 
 
 def main() -> int:
@@ -55,30 +186,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", type=float, default=1000, help="decoded MB of the large files")
+    parser.add_argument("--only", nargs="+", default=list(TITLES), choices=list(TITLES), metavar="PART")
+    parser.add_argument("--size", type=float, default=1000, help="decoded MB of the files")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--measurements", type=int, default=1000)
     parser.add_argument("--many", type=int, default=200)
     parser.add_argument("--quick", action="store_true", help="small files, few turns")
+    parser.add_argument(
+        "--tables", action="store_true", help="only write the tables of the figures there are"
+    )
     args = parser.parse_args()
     if args.quick:
         args.size, args.turns, args.measurements, args.many = 200, 3, 100, 40
-    WORK.mkdir(parents=True, exist_ok=True)
-    large = WORK / "blood.rtdc"
-    make(large, args.size, "raw", "blood", None)
-    turns = str(args.turns)
-    parts = [INTRODUCTION.format(machine=machine())]
-    parts.append("## One file: dcorflow compress beside dclab-compress\n")
-    parts.append(table("bench_engine.py", "--size", str(args.size), "--repeat", turns))
-    parts.append("## One file: the whole chain beside DCKit's and DCOR-Aid's functions\n")
-    parts.append(table("bench_chain.py", str(large), "--turns", turns))
-    parts.append("## Many files in one process\n")
-    parts.append(table("bench_chain.py", "--many", str(args.many), "--turns", str(min(3, args.turns))))
-    large.unlink()
-    parts.append("## The whole workflow\n")
-    parts.append(table("bench_workflow.py", "--measurements", str(args.measurements)))
-    README.write_text("\n".join(parts), encoding="utf-8")
-    print(f"written: {README}")
+    file = BENCH / "results.json"
+    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    for part in [] if args.tables else args.only:
+        start = time.monotonic()
+        rows = [row for command in commands(args)[part] for row in run(command)]
+        results[part] = {"machine": machine(), "rows": rows}
+        file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        print(f"bench: {part} took {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    write(results)
     return 0
 
 

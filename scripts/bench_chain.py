@@ -1,31 +1,31 @@
-"""Time the whole chain for one file, or for many in one process, beside what is done by hand today.
+"""Time the whole chain for one file, or for many, beside what is done by hand today; print JSON.
 
-    bench_chain.py FILE.rtdc [--turns 5] [--threads 2] [--encoder compat|best]
+    bench_chain.py [--size MB] [--turns 5] [--threads 2] [--encoder compat|best]
     bench_chain.py --many 200 [--turns 3]
 
 By hand means: the steps that DCKit and DCOR-Aid take, with the functions of dclab and dcoraid that
 they call: hash the input, compress, history, metadata, repack without logs, integrity check, the
 checks before an upload, SHA256 and ETag. dcorflow does the same, and decodes every chunk of the
-result and compares it with the source. Both run as processes of their own, in turn.
+result and compares it with the source. Both run as processes of their own, in turn. Many files
+are one batch, as in the workflow: one job for each of the stages compress, check and
+merge_metadata, which shares the files out to as many workers as it has threads.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+from bench_measure import ENVIRONMENT, ROOT, Run, dcorflow, in_turn, measure, median, times_better
 from demo_data import write_measurement
 
-ROOT = Path(__file__).resolve().parent.parent
+STAGES = ("compress", "check", "merge_metadata")
 
 
 def by_hand(inputs: list[Path], folder: Path) -> None:
@@ -92,79 +92,96 @@ def by_dcorflow(inputs: list[Path], folder: Path, encoder: str, threads: int) ->
             raise SystemExit(f"{source}: {record.failure or checked}")
 
 
-def measure(who: str, inputs: list[Path], encoder: str, threads: int) -> tuple[float, float, float]:
-    """Run one side as a process; return wall seconds, CPU seconds and its peak memory in MB."""
-    with tempfile.TemporaryDirectory(dir=inputs[0].parent) as folder:
+def by_batch(source: Path, folder: Path, encoder: str, threads: int) -> None:
+    """Prepare a folder of measurements with the stages of the workflow, as its jobs do."""
+    sys.path.insert(0, str(ROOT))
+    from dcorflow.config import resolve_config
+    from dcorflow.files import to_json, write_text
+    from dcorflow.workdir import Workdir
+
+    defaults = {"authors": ["A. Name"], "license_id": "CC0-1.0", "owner_org": "my-circle"}
+    data = {
+        "input": {"root": str(source), "min_age": 0},
+        "datasets": {"defaults": defaults},
+        "metadata": {"override": {"experiment:sample": "benchmark"}},
+        "prepare": {"encoder": encoder, "logs": "strip"},
+        "batches": {"files": 10_000},
+    }
+    work = Workdir(folder)
+    write_text(work.config, to_json(resolve_config(data, folder)))
+    jobs = [["discover"], *(["batch", stage, "b000001", str(threads)] for stage in STAGES)]
+    for job in jobs:
+        subprocess.run(dcorflow("-d", str(folder), *job), check=True, env=ENVIRONMENT)
+    prepared = len(list(work.records.glob("**/*.json")))
+    if prepared != len(list(source.glob("*.rtdc"))):
+        raise SystemExit(f"only {prepared} measurements were prepared")
+
+
+def run(who: str, inputs: list[Path], encoder: str, threads: int) -> Run:
+    """Run one side as a process."""
+    with tempfile.TemporaryDirectory(dir=inputs[0].parent.parent) as folder:
         command = [sys.executable, __file__, "--child", who, folder, encoder, str(threads)]
-        start = time.perf_counter()
-        process = subprocess.Popen([*command, *map(str, inputs)], stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise SystemExit(f"{who} ended with exit code {process.returncode}")
-        return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+        return measure([*command, *map(str, inputs)])
 
 
-def compare(title: str, inputs: list[Path], encoders: list[str], threads: int, turns: int) -> list[str]:
-    """Return table rows: medians of both sides, and the median of the ratios turn by turn."""
-    sides = [("by hand", "compat"), *(("dcorflow", encoder) for encoder in encoders)]
-    figures: dict[tuple[str, str], list[tuple[float, float, float]]] = {side: [] for side in sides}
-    for _ in range(turns):
-        for side in sides:
-            figures[side].append(measure(side[0], inputs, side[1], threads))
-    rows = []
-    hand = figures[sides[0]]
-    for who, encoder in sides:
-        runs = figures[who, encoder]
-        wall, cpu, memory = (statistics.median(r[n] for r in runs) for n in range(3))
-        faster = statistics.median(h[0] / r[0] for h, r in zip(hand, runs, strict=True))
-        less = statistics.median(h[1] / r[1] for h, r in zip(hand, runs, strict=True))
-        name = who if who == "by hand" else f"dcorflow, {encoder}"
-        rows.append(
-            f"| {title} | {name} | {wall:.2f} | {cpu:.2f} | {memory:.0f} | {faster:.2f} | {less:.2f} |"
-        )
-    return rows
+def compare(what: str, inputs: list[Path], who: str, args: argparse.Namespace) -> list[dict[str, object]]:
+    """Return rows: medians of both sides, and the median of the ratios turn by turn."""
+    ways = {"by hand": lambda: run("by hand", inputs, "compat", 1)}
+    for encoder in args.encoder:
+        ways[f"dcorflow, {encoder}"] = lambda e=encoder: run(who, inputs, e, args.threads)
+    runs = in_turn(ways, args.turns)
+    return [
+        {
+            "what": what,
+            "who": name,
+            "wall": median(own, "wall"),
+            "per_file": median(own, "wall") / len(inputs),
+            "faster": times_better(runs["by hand"], own, "wall"),
+            "cpu": median(own, "cpu"),
+            "less_cpu": times_better(runs["by hand"], own, "cpu"),
+            "rss": max(r.rss for r in own),
+        }
+        for name, own in runs.items()
+    ]
 
 
-HEADER = [
-    "| what | who | wall s | CPU s | peak MB | times faster | times less CPU |",
-    "| --- | --- | --- | --- | --- | --- | --- |",
-]
+def child(who: str, folder: Path, encoder: str, threads: int, inputs: list[Path]) -> None:
+    """Be one side."""
+    if who == "by hand":
+        by_hand(inputs, folder)
+    elif who == "batch":
+        by_batch(inputs[0].parent, folder, encoder, threads)
+    else:
+        by_dcorflow(inputs, folder, encoder, threads)
 
 
 def main() -> int:
     """Run the command line."""
     if sys.argv[1:2] == ["--child"]:
         who, folder, encoder, threads, *inputs = sys.argv[2:]
-        paths = [Path(p) for p in inputs]
-        if who == "by hand":
-            by_hand(paths, Path(folder))
-        else:
-            by_dcorflow(paths, Path(folder), encoder, int(threads))
+        child(who, Path(folder), encoder, int(threads), [Path(p) for p in inputs])
         return 0
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", type=Path, nargs="?")
+    parser.add_argument("--size", type=float, default=1000, help="decoded MB of the file")
     parser.add_argument("--many", type=int, default=0, metavar="N", help="N files of 2 MB instead")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--encoder", nargs="+", default=["compat", "best"], choices=["compat", "best"])
     parser.add_argument("--folder", type=Path, default=ROOT / "bench" / "work")
     args = parser.parse_args()
-    rows = list(HEADER)
+    folder = args.folder.resolve() / "chain" / "source"
+    folder.mkdir(parents=True, exist_ok=True)
     if args.many:
-        folder = args.folder.resolve() / "many"
-        folder.mkdir(parents=True, exist_ok=True)
         inputs = [write_measurement(folder / f"m{n}.rtdc", events=40, seed=n) for n in range(args.many)]
-        rows += compare(f"{args.many} files of 2 MB", inputs, args.encoder, 1, args.turns)
-        shutil.rmtree(folder)
+        found = compare(f"{args.many} files of 2 MB", inputs, "batch", args)
     else:
-        size = args.file.stat().st_size / 1e6
-        rows += compare(
-            f"one file of {size:.0f} MB", [args.file.resolve()], args.encoder, args.threads, args.turns
-        )
-    print("\n".join(rows))
+        command = [sys.executable, str(Path(__file__).with_name("bench_cells.py")), str(folder)]
+        measure([*command, str(args.size), "--layouts", "raw"])
+        found = compare(f"one file, {args.size / 1000:g} GB", [folder / "raw_blood.rtdc"], "one", args)
+    shutil.rmtree(folder.parent)
+    print(json.dumps(found))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Time the whole workflow on many small measurements.
+"""Time the whole workflow on many small measurements, and print JSON.
 
 First run, nothing to do, one file added, one column of the sheet changed for all of them.
 
@@ -8,6 +8,7 @@ bench_workflow.py [--measurements 1000] [--datasets 20] [--folder bench/work]
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import shutil
@@ -49,35 +50,40 @@ def run(work: Path, cores: int) -> tuple[float, float, float]:
     return wall, cpu, after.ru_maxrss / 1024
 
 
-def measure(work: Path, measurements: int, datasets: int, cores: int) -> list[str]:
+def measure(work: Path, measurements: int, datasets: int, cores: int) -> list[dict[str, object]]:
     """Return the rows of the table."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     (work / "config.yaml").write_text(CONFIG, encoding="utf-8")
     write_source(work / "source", measurements, datasets)
     size = sum(p.stat().st_size for p in (work / "source").rglob("*.rtdc")) / 1e6
-    rows = [f"| {measurements} measurements in {datasets} datasets, {size:.0f} MB, {cores} cores "
-            "| wall s | CPU s | ms wall per file | largest process MB |",
-            "| --- | --- | --- | --- | --- |"]  # fmt: skip
-    rows.append(_row("first run", run(work, cores), measurements))
+    what = f"{measurements} measurements in {datasets} datasets, {size:.0f} MB, {cores} cores"
+    rows = [_row(what, "first run", run(work, cores), measurements)]
     reruns = sorted(run(work, cores) for _ in range(5))
-    rows.append(_row("nothing to do (median of 5)", reruns[2], measurements))
+    rows.append(_row(what, "nothing to do (median of 5)", reruns[2], measurements))
     write_measurement(work / "source" / "2024-000_day" / "added.rtdc", events=30, seed=measurements)
     set_times(work / "source")
-    rows.append(_row("one file added", run(work, cores), measurements))
+    rows.append(_row(what, "one file added", run(work, cores), measurements))
     changes = []
     for medium in ("water", "CellCarrier", "CellCarrierB"):
         sheet = f"source\tsetup:medium\n*\t{medium}\n"
         (work / "sheet.tsv").write_text(sheet, encoding="utf-8")
         (work / "config.yaml").write_text(CONFIG + "metadata: {sheet: sheet.tsv}\n", encoding="utf-8")
         changes.append(run(work, cores))
-    rows.append(_row("one column changed (median of 3)", sorted(changes)[1], measurements))
+    rows.append(_row(what, "one column changed (median of 3)", sorted(changes)[1], measurements))
     return rows
 
 
-def _row(name: str, figures: tuple[float, float, float], measurements: int) -> str:
+def _row(what: str, name: str, figures: tuple[float, float, float], measurements: int) -> dict[str, object]:
     wall, cpu, memory = figures
-    return f"| {name} | {wall:.1f} | {cpu:.1f} | {1000 * wall / measurements:.1f} | {memory:.0f} |"
+    return {
+        "what": what,
+        "run": name,
+        "wall": wall,
+        "cpu": cpu,
+        "per_file": wall / measurements,
+        "rss": memory,
+    }
 
 
 def main() -> int:
@@ -91,7 +97,7 @@ def main() -> int:
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     rows = measure(args.folder.resolve(), args.measurements, args.datasets, args.cores)
-    print("\n".join(rows))
+    print(json.dumps(rows))
     shutil.rmtree(args.folder, ignore_errors=True)
     return 0
 

@@ -200,8 +200,8 @@ def test_callers_that_hold_the_lock_of_h5py(tmp_path, monkeypatch):
 @pytest.mark.parametrize("when", [0, 300, 1900])
 def test_account_keeps_the_goal_when_samples_mislead(later, when):
     """Content changes where no sample looked: the account makes up for it, or notices."""
-    small, quick = encode.COMPAT[4], encode.COMPAT[0]
-    account = choose.Account(choose.Mix(quick, small), {quick: (99, 100), small: (90, 100)})
+    small, quick = encode.WIDE[4], encode.WIDE[0]
+    account = choose.Account(choose.Mix(quick, small), {quick: 0.99, small: 0.90})
     total = standard = 0
     for band in range(2000):
         encoding, probe = account.next()
@@ -215,10 +215,10 @@ def test_account_keeps_the_goal_when_samples_mislead(later, when):
 
 
 def test_choice_of_a_mix():
-    quick, small, standard = encode.COMPAT[0], encode.COMPAT[4], encode.STANDARD
-    assert choose.choose({quick: 0.9, small: 0.8, standard: 1.0}, smaller=False) == choose.Mix(quick, quick)
-    assert choose.choose({quick: 1.04, small: 0.94, standard: 1.0}, smaller=False) == choose.Mix(quick, small)
-    assert choose.choose({quick: 1.1, small: 1.01, standard: 1.0}, smaller=False) is None
+    quick, small, standard = encode.WIDE[0], encode.WIDE[4], encode.STANDARD
+    assert choose.choose({quick: 0.9, small: 0.8, standard: 1.0}, "compat") == choose.Mix(quick, quick)
+    assert choose.choose({quick: 1.04, small: 0.94, standard: 1.0}, "compat") == choose.Mix(quick, small)
+    assert choose.choose({quick: 1.1, small: 1.01, standard: 1.0}, "compat") is None
 
 
 def test_never_larger_than_the_standard_encoding(tmp_path):

@@ -9,25 +9,32 @@ here depends on time or threads.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from statistics import stdev
 
 from .encode import STANDARD, Encoding
 from .parallel import LAG
 
 #: Goal for the size, relative to the standard one; the rest is a margin for what samples miss.
-GOAL = 0.997
-#: Every so many bands of an encoding the standard one is tried, too, on a part of the band.
-PROBE_EVERY = 48
+GOAL = 0.998
+#: Every so many bands of an encoding the standard one is tried, too, on a part of the band; more
+#: seldom where there is room to spare.
+PROBE_EVERY, PROBE_SELDOM, ROOMY = 64, 256, 0.97
+#: Samples are believed up to this many standard errors; the deviation of a single one is taken
+#: to be `DEVIATION` (measured: 0.001 to 0.015).
+STANDARD_ERRORS, DEVIATION = 3.0, 0.006
+#: Encodings are compared on the first sample; those chosen get at least so many.
+SAMPLES = 4
 #: Smaller datasets are encoded in the standard way at once: samples would take as long.
 SAMPLED_BYTES = 3 * 2**19
 #: Part of a dataset that is sampled, within bounds in bytes.
-SAMPLE_PART = 48
+SAMPLE_PART = 96
 SAMPLE_BOUNDS = (2**18, 4 * 2**20)
-#: What one per cent of size is worth in milliseconds per megabyte, for encoder "best".
-SIZE_WORTH = 1.0
+#: What one per cent of size is worth in milliseconds per megabyte, by encoder.
+SIZE_WORTH = {"compat": 0.1, "best": 1.0}
 
 
 @dataclass(frozen=True)
@@ -70,26 +77,44 @@ def best_mix(ratios: dict[Encoding, float], goal: float) -> tuple[float, float, 
     return min(found, key=lambda entry: entry[:2], default=None)
 
 
-def choose(ratios: dict[Encoding, float], *, smaller: bool, goal: float = GOAL) -> Mix | None:
+def choose(ratios: dict[Encoding, float], encoder: str, *, goal: float = GOAL) -> Mix | None:
     """Return the encodings for a dataset, None where only the standard one is small enough.
 
     Parameters
     ----------
     ratios
         Size of each encoding relative to the standard one.
-    smaller
-        Whether a smaller file is worth time (encoder "best").
+    encoder
+        ``"compat"`` or ``"best"``: how much time a smaller file is worth.
     """
     shuffles = dict.fromkeys((e.shuffle, e.block) for e in ratios)
     options = []
     for group in shuffles:
         members = {e: r for e, r in ratios.items() if (e.shuffle, e.block) == group}
-        goals = (goal, *(0.995 * r for r in members.values() if r < goal)) if smaller else (goal,)
+        goals = (goal, *(0.995 * r for r in members.values() if r < goal))
         options += [mix for g in goals if (mix := best_mix(members, g)) is not None]
     if not options:
         return None
-    worth = SIZE_WORTH * 100 if smaller else 0.0
+    worth = SIZE_WORTH[encoder] * 100
     return min(options, key=lambda entry: (entry[0] + worth * entry[1], entry[1]))[2]
+
+
+def bound(samples: Sequence[tuple[float, float]], units: int) -> float:
+    """Return what the size of all content, relative to the standard one, hardly exceeds.
+
+    Parameters
+    ----------
+    samples
+        For each sample, its bytes with an encoding and with the standard one.
+    units
+        How many samples all content would make.
+    """
+    size, standard = (sum(pair[i] for pair in samples) for i in (0, 1))
+    deviation = stdev(a / b for a, b in samples) if len(samples) > 2 else DEVIATION
+    if all(a == b for a, b in samples):
+        deviation = 0.0
+    unseen = 1 - len(samples) / units
+    return size / standard + STANDARD_ERRORS * deviation * math.sqrt(unseen / len(samples))
 
 
 @dataclass
@@ -103,17 +128,15 @@ class Account:
     ----------
     mix
         The encodings.
-    sizes
-        Bytes of the samples: for each encoding of the mix, and the standard one, its own and
-        those of the standard encoding.
+    ratios
+        Bound of the size of each encoding of the mix relative to the standard one.
     goal
         Upper bound for the size relative to the standard encoding.
     """
 
     mix: Mix
-    sizes: dict[Encoding, tuple[float, float]]
+    ratios: dict[Encoding, float]
     goal: float = GOAL
-    _ratios: dict[Encoding, float] = field(default_factory=dict)
     _pending: dict[Encoding, float] = field(default_factory=dict)
     _unprobed: dict[Encoding, int] = field(default_factory=dict)
     _settled: tuple[float, float] = (0.0, 0.0)
@@ -122,9 +145,7 @@ class Account:
     _late: deque[tuple[Encoding, int, tuple[int, int] | None]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        for encoding, (size, standard) in self.sizes.items():
-            self._ratios[encoding] = size / standard
-        self._ratios.setdefault(STANDARD, 1.0)
+        self._ratios = {STANDARD: 1.0, **self.ratios}
 
     def next(self) -> tuple[Encoding, bool]:
         """Return the encoding of the next band, and whether to try the standard one, too."""
@@ -133,8 +154,9 @@ class Account:
             self._open.popleft()
         encoding = self._pick()
         self._open.append(encoding)
-        waited = self._unprobed.get(encoding, PROBE_EVERY // 2) + 1
-        probe = waited >= PROBE_EVERY and encoding != STANDARD
+        every = PROBE_EVERY if self._ratios[encoding] > ROOMY else PROBE_SELDOM
+        waited = self._unprobed.get(encoding, every // 2) + 1
+        probe = waited >= every and encoding != STANDARD
         self._unprobed[encoding] = 0 if probe else waited
         return encoding, probe
 
@@ -191,8 +213,8 @@ class Account:
         return min((STANDARD, self.mix.small), key=lambda encoding: self._ratios[encoding])
 
 
-def spread(count: int, wanted: int) -> Sequence[int]:
-    """Return `wanted` different numbers below `count`, evenly spread, ascending."""
-    wanted = max(1, min(count, wanted))
-    edges = [i * count // wanted for i in range(wanted + 1)]
-    return [(a + b) // 2 for a, b in pairwise(edges)]
+def scattered(count: int, wanted: int) -> list[int]:
+    """Return up to `wanted` different numbers below `count`; the first ones are spread evenly, too."""
+    golden = (math.sqrt(5) - 1) / 2
+    found = (int((0.5 + golden * step) % 1 * count) for step in range(8 * wanted))
+    return list(dict.fromkeys(found))[: min(count, wanted)]

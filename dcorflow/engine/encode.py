@@ -40,6 +40,9 @@ class Encoding:
         ``"none"``, ``"byte"`` or ``"bit"``, in front of Zstandard.
     block
         Elements per block of bitshuffle; 0 for its default of 8 KiB.
+    block_bytes
+        Bytes per block of Zstandard, each with a table of its own for single bytes; 0 for the
+        default of up to 128 KiB.
     """
 
     words: str
@@ -52,6 +55,7 @@ class Encoding:
     block: int = 0
     chain_log: int = 0
     search_log: int = 1
+    block_bytes: int = 0
 
     def encode(self, data: Any, itemsize: int) -> bytes:
         """Return the content of a chunk, shuffled and compressed, without checksum.
@@ -79,8 +83,20 @@ class Encoding:
         return known[self]
 
     def _make(self) -> Compressor:
+        if self.block_bytes:
+            return plugins.PluginZstd(
+                level=self.level,
+                strategy=self.strategy,
+                min_match=self.min_match,
+                hash_log=self.hash_log,
+                chain_log=self.hash_log,
+                window_log=14,
+                target_length=64,
+                literals=1,
+                block_bytes=self.block_bytes,
+            )
         if self == STANDARD and plugins.zstd_library() is not None:
-            return plugins.PluginZstd(self.level)
+            return plugins.PluginZstd(level=self.level)
         if not self.strategy:
             return zstandard.ZstdCompressor(level=self.level, write_content_size=True)
         parameters = zstandard.ZstdCompressionParameters(
@@ -100,11 +116,12 @@ FAST, DFAST = zstandard.STRATEGY_FAST, zstandard.STRATEGY_DFAST
 GREEDY = zstandard.STRATEGY_GREEDY
 
 #: What dclab and HDF5's filter write, byte for byte: the measure of all others.
-STANDARD = Encoding("zstd level 5", 15.0, 5)
+STANDARD = Encoding("zstd level 5", 11.0, 5)
 
-#: Encodings with dclab's filters only. In sensor noise, matches of four bytes are rare but short
-#: searches find those that pay, where level 5 takes many that cost more than they save.
-COMPAT: tuple[Encoding, ...] = (
+#: Encodings of elements of several bytes, with dclab's filters only. In noise, matches of four
+#: bytes are rare but short searches find those that pay, where level 5 takes many that cost more
+#: than they save.
+WIDE: tuple[Encoding, ...] = (
     Encoding("zstd fast 7", 1.2, 1, FAST, 7, 14),
     Encoding("zstd fast 5", 3.2, 1, FAST, 5, 14),
     Encoding("zstd fast 4/14", 4.9, 1, FAST, 4, 14),
@@ -113,11 +130,28 @@ COMPAT: tuple[Encoding, ...] = (
     STANDARD,
 )
 
-#: The same for content that repeats itself, such as background images that many events share:
+#: Encodings of bytes, such as images with sensor noise: hardly any matches, but blocks of few
+#: rows, since a wall, a cell or the empty channel has few grey levels.
+BYTES: tuple[Encoding, ...] = (
+    Encoding("zstd blocks of 128 KiB", 1.1, 1, FAST, 7, 10, block_bytes=2**17),
+    Encoding("zstd blocks of 4000", 1.5, 1, FAST, 7, 10, block_bytes=4000),
+    Encoding("zstd blocks of 2250", 1.9, 1, FAST, 7, 10, block_bytes=2250),
+    Encoding("zstd blocks of 1536", 2.3, 1, FAST, 7, 10, block_bytes=1536),
+    WIDE[3],
+    STANDARD,
+)
+
+
+def plain(itemsize: int) -> tuple[Encoding, ...]:
+    """Return the encodings with dclab's filters only, for noisy elements of `itemsize` bytes."""
+    return BYTES if itemsize == 1 and plugins.has_small_blocks() else WIDE
+
+
+#: Encodings of content that repeats itself, such as background images that many events share:
 #: there level 5 is fast already, and its long search for matches pays. Costs are relative to it.
 SMOOTH: tuple[Encoding, ...] = (
-    Encoding("zstd dfast", 6.5, 3, DFAST, 4, 15, chain_log=13),
-    Encoding("zstd greedy", 12.0, 3, GREEDY, 4, 15, chain_log=17, search_log=3),
+    Encoding("zstd dfast", 5.2, 3, DFAST, 4, 15, chain_log=13),
+    Encoding("zstd greedy", 9.0, 3, GREEDY, 4, 15, chain_log=17, search_log=3),
     STANDARD,
 )
 
@@ -142,6 +176,6 @@ def shuffled(itemsize: int, chunk_items: int) -> tuple[Encoding, ...]:
     if itemsize > 1:
         found += [
             Encoding("shuffle + zstd level 1", 2.5, 1, shuffle="byte"),
-            Encoding("shuffle + zstd level 5", 10.0, 5, shuffle="byte"),
+            Encoding("shuffle + zstd level 5", 8.0, 5, shuffle="byte"),
         ]
     return tuple(found)

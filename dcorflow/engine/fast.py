@@ -12,9 +12,9 @@ import numpy as np
 
 from . import layout as lay
 from .attributes import copy_attributes
-from .choose import SAMPLE_BOUNDS, SAMPLE_PART, SAMPLED_BYTES, Account, Mix, choose, spread
+from .choose import SAMPLE_BOUNDS, SAMPLE_PART, SAMPLED_BYTES, SAMPLES, Account, Mix, bound, choose, scattered
 from .digest import Hasher
-from .encode import COMPAT, SMOOTH, STANDARD, Encoding, shuffled
+from .encode import SMOOTH, STANDARD, Encoding, plain, shuffled
 from .errors import Copied
 from .filters import BITSHUFFLE, CHECKSUM_BYTES, SHUFFLE, add_fletcher32
 from .parallel import ordered
@@ -216,52 +216,58 @@ class FastCopy:
             dataset.id.write_direct_chunk((number * shape[0], *rest), add_fletcher32(part))
         return self._finish(dataset, hasher, layout, encoding.words)
 
-    def _sample(self, chunks: tuple[int, ...], encoder: str) -> tuple[tuple[int, ...], Account | None]:
+    def _sample(
+        self, chunks: tuple[int, ...], encoder: Literal["compat", "best"]
+    ) -> tuple[tuple[int, ...], Account | None]:
         """Return the target's chunks and the account that chooses encodings, None for standard."""
-        reader = self.reader
-        unit = max(chunks[0], self.base.chunks[0], reader.step)
-        total = reader.shape[0] * reader.row_bytes
-        wanted = min(max(total // SAMPLE_PART, SAMPLE_BOUNDS[0]), SAMPLE_BOUNDS[1])
-        places = spread(max(1, reader.shape[0] // unit), -(-wanted // (unit * reader.row_bytes)))
-        first = places[:: max(1, len(places) // 3)]
-        standard = self._try(first[:1], unit, chunks[0], (STANDARD,))[STANDARD][1]
-        smooth = unit * reader.row_bytes > SMOOTH_FROM * standard
-        sizes = self._try(first, unit, chunks[0], SMOOTH if smooth else COMPAT)
+        reader, rows = self.reader, chunks[0]
+        unit = max(rows, self.base.chunks[0], reader.step)
+        units, unit_bytes = max(1, reader.shape[0] // unit), unit * reader.row_bytes
+        part = reader.shape[0] * reader.row_bytes // SAMPLE_PART
+        wanted = min(max(part, SAMPLE_BOUNDS[0]), SAMPLE_BOUNDS[1])
+        count = max(SAMPLES, -(-wanted // unit_bytes))
+        same = rows == self.base.chunks[0]
+        if encoder == "compat" and same and units < 2 * count:
+            return self.base.chunks, None  # samples would take as long as what they save
+        places = scattered(units, 3 * count)
+        sizes = self._try(places[:1], unit, rows, (STANDARD,))
+        smooth = unit_bytes > SMOOTH_FROM * sizes[STANDARD][0][1]
+        candidates = SMOOTH if smooth else plain(reader.itemsize)
         if encoder == "best" and not smooth:
-            more = self._try(first, unit, chunks[0], shuffled(reader.itemsize, math.prod(chunks)))
-            sizes |= more
-        mix = choose({e: a / b for e, (a, b) in sizes.items()}, smaller=encoder == "best")
-        rest = [place for place in places if place not in first]
-        if mix is not None and rest:
-            chosen = tuple(dict.fromkeys((mix.fast, mix.small, STANDARD)))
-            more = self._try(rest, unit, chunks[0], chosen)
-            sizes = {e: (sizes[e][0] + a, sizes[e][1] + b) for e, (a, b) in more.items()}
-            ratios = {e: a / b for e, (a, b) in sizes.items() if e.shuffle == mix.fast.shuffle}
-            mix = choose(ratios, smaller=encoder == "best")
-        if mix is None or mix == Mix(STANDARD, STANDARD):
-            own, base = sizes[STANDARD]
-            if chunks == self.base.chunks or own > base:
-                return self.base.chunks, None
-            mix = Mix(STANDARD, STANDARD)
-        return chunks, Account(mix, sizes)
+            candidates += shuffled(reader.itemsize, math.prod(chunks))
+        sizes |= self._try(places[:1], unit, rows, candidates)
+        mix = choose({e: size / standard for e, [(size, standard)] in sizes.items()}, encoder)
+        if mix is None or (same and mix.fast == STANDARD):
+            return self.base.chunks, None
+        ratios = {STANDARD: bound(sizes[STANDARD], units)}
+        chosen = tuple(dict.fromkeys((mix.fast, mix.small)))
+        taken = 1
+        for more in (count, 3 * count):  # more where these leave it open
+            for encoding, pairs in self._try(places[taken:more], unit, rows, chosen).items():
+                sizes[encoding] += pairs
+            taken = more
+            ratios |= {e: bound(sizes[e], units) for e in chosen}
+            mix = choose(ratios, encoder)
+            if mix is not None and not (same and mix.fast == STANDARD):
+                return chunks, Account(mix, ratios)
+        return self.base.chunks, None
 
     def _try(
         self, places: Any, unit: int, rows: int, candidates: tuple[Encoding, ...]
-    ) -> dict[Encoding, tuple[float, float]]:
-        """Encode samples; return the bytes of each candidate and of the standard encoding."""
+    ) -> dict[Encoding, list[tuple[float, float]]]:
+        """Encode samples; return the bytes of each candidate and of the standard encoding, by sample."""
         reader, same = self.reader, not self.tiled and rows == self.base.chunks[0]
 
         def work(place: int) -> list[int]:
             start = place * unit
             data = reader.band(start, min(start + unit, reader.shape[0]))
             standard = self._standard_size(data)
-            sizes = [standard if same and e is STANDARD else self._size(data, rows, e) for e in candidates]
+            sizes = [standard if same and e == STANDARD else self._size(data, rows, e) for e in candidates]
             return [*sizes, standard]
 
         threads = self.threads if reader.parallel else 1
-        table = np.array(list(ordered(places, work, threads, 2 * unit * reader.row_bytes)))
-        sums = [float(value) for value in table.sum(axis=0)]
-        return {e: (sums[i], sums[-1]) for i, e in enumerate(candidates)}
+        table = list(ordered(places, work, threads, 2 * unit * reader.row_bytes))
+        return {e: [(row[i], row[-1]) for row in table] for i, e in enumerate(candidates)}
 
     def _tasks(self, rows: int, account: Account | None) -> Iterator[Task]:
         for start in range(0, self.reader.shape[0], rows):

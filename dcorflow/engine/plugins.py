@@ -70,49 +70,91 @@ def bitshuffle(data: Any, itemsize: int, block: int, *, undo: bool) -> np.ndarra
     return result
 
 
+#: Parameters of Zstandard's encoder and their numbers (zstd.h 1.5.5; the last two are
+#: `ZSTD_c_literalCompressionMode` and `ZSTD_c_maxBlockSize` of its experimental section).
+_PARAMETERS = {
+    "level": 100,
+    "window_log": 101,
+    "hash_log": 102,
+    "chain_log": 103,
+    "search_log": 104,
+    "min_match": 105,
+    "target_length": 106,
+    "strategy": 107,
+    "literals": 1002,
+    "block_bytes": 1015,
+}
+
+
 @functools.cache
 def zstd_library() -> ctypes.CDLL | None:
     """Return the library with the Zstandard that HDF5's filter uses, None without it.
 
-    https://facebook.github.io/zstd/zstd_manual.html, "Explicit context".
+    https://facebook.github.io/zstd/zstd_manual.html, "Advanced compression API".
     """
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
-    compress = [pointer, pointer, size, pointer, size, ctypes.c_int]
     return _load(
         "zstd",
         {
             "ZSTD_createCCtx": (pointer, []),
             "ZSTD_freeCCtx": (size, [pointer]),
+            "ZSTD_CCtx_setParameter": (size, [pointer, ctypes.c_int, ctypes.c_int]),
             "ZSTD_compressBound": (size, [size]),
-            "ZSTD_compressCCtx": (size, compress),
+            "ZSTD_compress2": (size, [pointer, pointer, size, pointer, size]),
             "ZSTD_isError": (ctypes.c_uint, [size]),
         },
     )
 
 
+@functools.cache
+def has_small_blocks() -> bool:
+    """Whether the Zstandard of HDF5's filter can be told the size of its blocks."""
+    if zstd_library() is None:
+        return False
+    try:
+        PluginZstd(literals=1, block_bytes=2048)
+    except ValueError:
+        return False
+    return True
+
+
 class PluginZstd:
-    """Compress exactly as HDF5's Zstandard filter does: same library, same parameters.
+    """Compress with the library of HDF5's Zstandard filter; with a level only, exactly as it does.
 
     Parameters
     ----------
-    level
-        Compression level.
+    **parameters
+        Values of Zstandard's parameters, as named in :data:`_PARAMETERS`.
+
+    Raises
+    ------
+    ValueError
+        If the library does not know a parameter or refuses its value.
     """
 
-    def __init__(self, level: int) -> None:
+    def __init__(self, **parameters: int) -> None:
         library = zstd_library()
         assert library is not None
-        self._library, self._level = library, level
+        self._library = library
         self._context = library.ZSTD_createCCtx()
         if not self._context:
             raise MemoryError("no memory for a Zstandard context")
+        for name, value in parameters.items():
+            if library.ZSTD_isError(library.ZSTD_CCtx_setParameter(self._context, _PARAMETERS[name], value)):
+                raise ValueError(f"Zstandard refuses {name} {value}")
+        # Room for a chunk, kept: to be given fresh pages each time takes longer than fast encodings.
+        self._room = np.empty(0, np.uint8)
 
     def compress(self, data: Any) -> bytes:
         """Return `data` as one frame."""
         source = np.frombuffer(data, np.uint8)
-        room = np.empty(self._library.ZSTD_compressBound(source.size), np.uint8)
-        size = self._library.ZSTD_compressCCtx(
-            self._context, room.ctypes.data, room.size, source.ctypes.data, source.size, self._level
+        # Each block may add some bytes to what cannot be compressed; none is below 1 KiB.
+        bound = self._library.ZSTD_compressBound(source.size) + source.size // 256
+        if self._room.size < bound:
+            self._room = np.empty(bound, np.uint8)
+        room = self._room
+        size = self._library.ZSTD_compress2(
+            self._context, room.ctypes.data, room.size, source.ctypes.data, source.size
         )
         if self._library.ZSTD_isError(size):
             raise MemoryError(f"Zstandard cannot compress {source.size} bytes")

@@ -57,12 +57,14 @@ class Reader:
         self.pipeline: Pipeline | None = pipeline_of(source) if self.chunks else None
         self.dtype = source.dtype
         self._direct = self.pipeline is not None and self.pipeline.known
+        self._handle = descriptor(source)
+        #: Where the file has the whole dataset in one piece.
+        self._address = contiguous_address(source) if self._handle is not None else None
         self._plain: PlainReader | None = None
-        if not self._direct:
+        if not self._direct and self._address is None:
             verify_checksums(source)
             self._plain = PlainReader(source)
-        self._handle = descriptor(source)
-        self.parallel = self._direct and self._handle is not None
+        self.parallel = self._handle is not None and self._plain is None
         self._table: dict[tuple[int, ...], Stored] = self._index() if self._direct else {}
         self._fill = fill_value(source)
 
@@ -157,6 +159,8 @@ class Reader:
             rest = tuple(slice(0, n) for n in self.shape[1:])
             stored = self._plain.read((slice(start, stop), *rest))[0]
             return stored.reshape(-1).view(np.uint8)
+        if self._address is not None:
+            return self._piece(start, stop)
         assert self.chunks is not None
         first = start - start % self.chunks[0]
         whole = (0,) * (len(self.shape) - 1)
@@ -168,6 +172,17 @@ class Reader:
                 data: Bytes = np.frombuffer(self.decode((first, *whole), raw), np.uint8)
                 return data[(start - first) * self.row_bytes : (stop - first) * self.row_bytes]
         return self._assemble(start, stop, kept).reshape(-1).view(np.uint8)
+
+    def _piece(self, start: int, stop: int) -> Bytes:
+        """Return rows of a dataset that the file has in one piece."""
+        assert self._handle is not None and self._address is not None
+        address, size = self._address + start * self.row_bytes, (stop - start) * self.row_bytes
+        data = os.pread(self._handle, size, address)
+        if len(data) != size:
+            where = (start, *(0,) * (len(self.shape) - 1))
+            reason = f"expected {size} bytes, the file ends after {len(data)}"
+            raise CorruptChunk(self.name, where, address, reason)
+        return np.frombuffer(data, np.uint8)
 
     def pieces(
         self, start: int, stop: int, kept: list[tuple[tuple[int, ...], bytes]] | None = None
@@ -219,12 +234,20 @@ def descriptor(source: h5py.Dataset) -> int | None:
     HDF5 has to: with other drivers than plain files, with a userblock (addresses count from its
     end), and in files open for writing, where chunks may still be in HDF5's cache.
     """
-    file = source.file
-    if not hasattr(os, "preadv") or file.driver != "sec2":
+    file = h5py.h5i.get_file_id(source.id)
+    if not hasattr(os, "preadv") or file.get_access_plist().get_driver() != h5py.h5fd.SEC2:
         return None
-    if file.mode != "r" or file.userblock_size:
+    if file.get_intent() != h5py.h5f.ACC_RDONLY or file.get_create_plist().get_userblock():
         return None
-    return int(file.id.get_vfd_handle())
+    return int(file.get_vfd_handle())
+
+
+def contiguous_address(source: h5py.Dataset) -> int | None:
+    """Return where a file has a dataset in one piece, None where it is in chunks or not stored."""
+    if source.chunks is not None or source.id.get_storage_size() != source.nbytes:
+        return None
+    address: int | None = source.id.get_offset()
+    return address
 
 
 def band_rows(reader: Reader, multiple: int = 1) -> int:

@@ -1,0 +1,78 @@
+"""Tables and plot of the benchmark."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+
+import bench_measure
+import bench_plot
+import pytest
+
+import bench
+
+RUN = bench_measure.Run
+
+
+def engine_rows():
+    """Return figures of one file, as `bench_engine.py` gives them."""
+    figures = {"wall": 2.0, "cpu": 3.0, "less_cpu": 1.5, "rss": 90.0, "size": 10**8, "random": 0.3}
+    peer = {
+        "file": "raw & blood",
+        "program": "dclab-compress",
+        "threads": 1,
+        "faster": 1.0,
+        "size_ratio": 1.0,
+    }
+    own = [
+        {"program": name, "threads": threads, "faster": 5.0, "size_ratio": 0.95, "file": "raw & blood"}
+        for name in ("compat", "best")
+        for threads in (1, 2)
+    ]
+    eight = {
+        "file": "raw & blood",
+        "program": "compat, extrapolated",
+        "threads": 8,
+        "wall": 0.5,
+        "faster": 20.0,
+    }
+    return [figures | peer, *(figures | row for row in own), eight]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Give a project folder with the marks for the figures in its README."""
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    monkeypatch.setattr(bench, "BENCH", tmp_path / "bench")
+    (tmp_path / "bench").mkdir()
+    text = f"before\n\n{bench.MARKS[0]}\n\nold\n\n{bench.MARKS[1]}\n\nafter\n"
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_figures_go_into_both_readmes(folder):
+    rows = json.loads(json.dumps(engine_rows()))
+    bench.write({"engine": {"machine": "a machine", "rows": rows}})
+    bench.write({"engine": {"machine": "a machine", "rows": rows}})
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert readme.startswith("before\n") and readme.endswith("after\n") and "old" not in readme
+    assert "| raw & blood | 5.0 | 0.950 | 5.0 | 0.950 |" in readme
+    full = (folder / "bench" / "README.md").read_text(encoding="utf-8")
+    assert "| raw & blood | compat, extrapolated | 8 | 0.50 | 20.00 |" in full
+    assert len({line.count("|") for line in full.splitlines() if line.startswith("|")}) == 1
+
+
+def test_plot_shows_every_file():
+    root = ElementTree.fromstring(bench_plot.figure(engine_rows(), 2))
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "raw & blood" in texts and texts.count("5.0  (0.950)") == 2
+
+
+def test_eight_cores_share_only_what_two_shared():
+    one, two = [RUN(10.0, 10.0, 1.0, 1)] * 3, [RUN(6.0, 10.0, 1.0, 1)] * 3
+    assert bench_measure.eight_cores(one, two) == pytest.approx(10 - 8 + 1)
+    assert bench_measure.eight_cores(two, one) == 6
+    assert bench_measure.times_better(one, two, "wall") == pytest.approx(10 / 6)
+
+
+def test_the_projects_readme_has_the_marks():
+    text = (bench.ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(mark in text for mark in bench.MARKS)
