@@ -25,7 +25,7 @@ from dcorflow import recipes
 from dcorflow.errors import FailureClass, UsageError, is_interrupt
 from dcorflow.files import read_json, to_json, write_text
 from dcorflow.memory import LIMITED, MemoryGuard
-from dcorflow.processes import child_environment, die_with_parent, exit_words, python
+from dcorflow.processes import TERMINATED, child_environment, die_with_parent, end_cleanly, exit_words, python
 from dcorflow.records import Failure, Record, save_record
 from dcorflow.workdir import Workdir
 
@@ -41,8 +41,6 @@ _DEADLY = (
 _FILES_PER_WORKER = 8
 #: What a worker says when it has started well.
 _READY = "ready"
-#: Exit code of a process that was told to end (128 + SIGTERM).
-_TERMINATED = 143
 
 
 def read_batch(work: Workdir, batch: str) -> dict[str, Any]:
@@ -137,7 +135,7 @@ def _handler(
 def work_on(work: Workdir, stage: Stage, batch: str, threads: int) -> None:
     """Be a worker: take numbers of entries from standard input, one per line, and answer each."""
     die_with_parent()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that temporary files go
+    end_cleanly()
     plan = read_batch(work, batch)
     do = _handler(work, stage, plan, threads)
     attempts = Attempts(work, stage)
@@ -284,8 +282,8 @@ class _Supervisor:
             if answer is None:
                 code = worker.stop()
                 self._forget(worker)
-                if code == _TERMINATED or -code == signal.SIGTERM:
-                    raise SystemExit(_TERMINATED)
+                if code == TERMINATED or -code == signal.SIGTERM:
+                    raise SystemExit(TERMINATED)
                 attempts.died(entry["measurement"])
                 self._say(number, f"the process ended ({self._why(worker, code)})")
                 worker = self._start()

@@ -132,7 +132,9 @@ def _plan(args: argparse.Namespace, work: Workdir) -> int:
 
 def _compress(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.compress.single import compress_file
+    from dcorflow.processes import end_cleanly
 
+    end_cleanly()
     record = compress_file(args.input, args.output, args.encoder, args.strip_logs, args.threads)
     before, after = args.input.stat().st_size, args.output.stat().st_size
     print(f"{args.output}: {before} -> {after} bytes, {record.facts.get('events', 0)} events")
@@ -141,7 +143,9 @@ def _compress(args: argparse.Namespace, work: Workdir) -> int:
 
 def _convert(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.compress.single import compress_file
+    from dcorflow.processes import end_cleanly
 
+    end_cleanly()
     if args.input.suffix.lower() != ".tdms":
         raise UsageError(f"{args.input}: expected a .tdms file; 'dcorflow compress' takes .rtdc files")
     record = compress_file(args.input, args.output, args.encoder, args.strip_logs, args.threads)

@@ -17,6 +17,8 @@ _OS_WORDS = {
     errno.EPERM: "the operation is not permitted here; check the permissions, then run again",
     errno.ENOENT: "it vanished while dcorflow was working; run again",
     errno.EROFS: "the results folder is read-only; make it writable, then run again",
+    errno.EFBIG: "the file would be larger than allowed (ulimit -f, or the file system's limit); "
+    "raise the limit and run again",
     errno.EIO: "the disk or network share reported a read error; check it, then run again",
     errno.ESTALE: "the network share lost the file (stale handle); run again",
     errno.ENAMETOOLONG: "a file name is too long for this file system; use a shorter work directory",
@@ -51,15 +53,15 @@ def is_interrupt(error: BaseException) -> bool:
     return isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit))
 
 
-def explain_os_error(error: OSError) -> str | None:
+def explain_os_error(error: OSError | RuntimeError) -> str | None:
     """Return a plain sentence for an operating system error, None where it is no such error.
 
-    h5py raises `OSError` for damaged files, too; those carry no `errno` of the system, or only
-    inside their text.
+    h5py raises `OSError` and `RuntimeError` for damaged files, too; those carry no `errno` of the
+    system, or only inside their text.
     """
-    code = error.errno
+    code = error.errno if isinstance(error, OSError) else None
     if code is None:
-        for known in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE):
+        for known in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE):
             if f"errno = {known}," in str(error):
                 code = known
     if code is None:

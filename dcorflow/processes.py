@@ -11,6 +11,8 @@ from pathlib import Path
 #: The folder that holds the package; children must import the same one.
 PACKAGE_HOME = Path(__file__).resolve().parent.parent
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+#: Exit code of a process that was told to end (128 + SIGTERM, as shells count).
+TERMINATED = 143
 
 
 def python(*arguments: str) -> list[str]:
@@ -30,7 +32,12 @@ def die_with_parent() -> None:
         parent = os.getppid()
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it ended before the request reached the kernel
-            raise SystemExit(143)
+            raise SystemExit(TERMINATED)
+
+
+def end_cleanly() -> None:
+    """Make SIGTERM end this process like Ctrl-C does: what is half done is removed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
 
 
 def exit_words(code: int) -> str:

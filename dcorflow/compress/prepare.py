@@ -172,8 +172,43 @@ def make(
     target: Path,
     threads: int,
 ) -> None:
-    """Write the prepared file `target` and fill in the record."""
+    """Write the prepared file `target` and fill in the record.
+
+    Raises
+    ------
+    MeasurementError
+        Where the measurement cannot be prepared, or its source changed meanwhile.
+    OSError
+        Where the target cannot be written.
+    """
     _refuse_changed(entry)
+    try:
+        _write(record, entry, settings, edits, target, threads)
+    except (MeasurementError, RuntimeError) as error:
+        _refuse_changed(entry)  # that is the reason, then
+        if isinstance(error, RuntimeError):
+            raise _hdf5_error(error) from error
+        raise
+    stat = target.stat()
+    record.prepared = {"name": entry.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _hdf5_error(error: RuntimeError) -> MeasurementError:
+    """Return what an error of HDF5 means: h5py raises `RuntimeError` for most of them."""
+    if words := explain_os_error(error):
+        return MeasurementError(words, "environment")
+    said = " ".join(str(error).split())
+    return MeasurementError(f"HDF5 cannot read it ({said}): copy it again from the instrument")
+
+
+def _write(
+    record: Record,
+    entry: Entry,
+    settings: Mapping[str, Any],
+    edits: list[list[Any]],
+    target: Path,
+    threads: int,
+) -> None:
     body_settings = BodySettings(settings["encoder"], settings["logs"])
     with replacing(target) as temp:
         if entry.kind == "tdms":
@@ -190,8 +225,6 @@ def make(
         record.body = body.as_dict() | {"dclab": version("dclab"), "guessed": guessed}
         _add_tail(record, temp, edits)
         _refuse_changed(entry)
-    stat = target.stat()
-    record.prepared = {"name": entry.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
 def _refuse_changed(entry: Entry) -> None:

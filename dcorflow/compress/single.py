@@ -7,6 +7,7 @@ from typing import Literal
 
 from dcorflow.compress.prepare import Entry, make
 from dcorflow.errors import MeasurementError, UsageError, explain_os_error
+from dcorflow.files import clean_leftovers
 from dcorflow.hdf5 import open_source, refuse_outside_data
 from dcorflow.records import Record, SourceFile
 
@@ -29,6 +30,7 @@ def compress_file(
         raise UsageError(f"{path_out}: the name of the output must end in .rtdc")
     if path_out.exists() and path_out.samefile(path_in):
         raise UsageError(f"{path_out}: input and output are the same file; choose another output")
+    clean_leftovers(path_out.absolute().parent)
     stat = path_in.stat()
     files = [SourceFile(path_in.name, stat.st_size, stat.st_mtime_ns)]
     kind = "tdms" if path_in.suffix.lower() == ".tdms" else "rtdc"
