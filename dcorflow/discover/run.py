@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from dcorflow.config import Config
-from dcorflow.discover.datasets import assign_datasets, assign_names, belongs, uploaded_before
+from dcorflow.discover.datasets import (
+    assign_datasets,
+    assign_names,
+    belongs,
+    rename_hidden,
+    uploaded_before,
+)  # fmt: skip
 from dcorflow.discover.plan import (
     OnDisk,
     Pending,
@@ -20,6 +26,7 @@ from dcorflow.discover.plan import (
     batch_minutes,
     batch_threads,
     check_holds,
+    forget_datasets,
     holds,
     scan_datasets,
 )  # fmt: skip
@@ -29,10 +36,14 @@ from dcorflow.files import clean_leftovers, read_json, to_json, write_if_changed
 from dcorflow.metadata.folders import FolderSettings
 from dcorflow.metadata.resolve import Wanted, resolve_dataset, resolve_measurement, settings_problems
 from dcorflow.naming import natural_key, resource_name, short_hash, unique
+from dcorflow.privacy.plain import with_pseudonyms, without_private
+from dcorflow.privacy.redact import Redactor
+from dcorflow.privacy.settings import plan_of_prepare, plan_of_scan, privacy_problems
 from dcorflow.recipes import body_key, check_key, tail_key
 from dcorflow.records import RecordIndex
 from dcorflow.source.identity import Changes, Matcher
 from dcorflow.source.inventory import Item, load_inventory, save_inventory
+from dcorflow.source.neighbours import Neighbours
 from dcorflow.source.walk import Tree, matches, walk
 from dcorflow.workdir import TASK_NAME, Workdir
 
@@ -58,6 +69,9 @@ class _Pass:
     def __init__(self, config: Config, work: Workdir, dry: bool) -> None:
         self.config, self.work, self.dry = config, work, dry
         self.warnings: list[str] = []
+        self.prepare, self.scan = plan_of_prepare(config, work.root), plan_of_scan(config)
+        self.redactor = Redactor.from_settings(self.prepare)
+        self.hide = self.redactor.pseudonyms.hide
         self.trees = [self._walk(Path(root)) for root in config["input"]["root"]]
         self.roots = {tree.name: tree.root for tree in self.trees}
         self.index = RecordIndex(work).refresh(save=not dry)
@@ -67,7 +81,8 @@ class _Pass:
 
     def _walk(self, root: Path) -> Tree:
         _refuse_overlap(root, self.work.root)
-        tree = walk(root, self.config["input"]["include"], self.config["input"]["exclude"])
+        settings = self.config["input"]
+        tree = walk(root, settings["include"], settings["exclude"], self.prepare["settings_log"])
         self.warnings += [f"{root / folder}: {why}" for folder, why in sorted(tree.unreadable.items())]
         return tree
 
@@ -84,8 +99,9 @@ class _Pass:
             wanted=lambda item: belongs(item, by) and not folders.left_out(item.root, item.source),
         )
         changes = matcher.run()
-        assign_datasets(self.items, by)
-        assign_names(self.items)
+        renamed = rename_hidden(self.items, self.hide)
+        assign_datasets(self.items, by, self.hide)
+        assign_names(self.items, self.hide)
         known = uploaded_before(self.trees)
         self._resolve(folders)
         self._leave_alone(known)
@@ -100,6 +116,7 @@ class _Pass:
             for folder in (self.work.records, self.work.results, state, *inside):
                 clean_leftovers(folder)
             save_inventory(self.work.inventory, self.items)
+            forget_datasets(self.work, renamed)
             plan = {"batches": batches, "groups": groups, "warnings": self.warnings}
             write_if_changed(self.work.state / "plan.json", to_json(plan))
         return Discovery(self.items, changes, self.planner.pending, self.warnings)
@@ -140,13 +157,17 @@ class _Pass:
                 item.reason = f"its folder was uploaded before as {task[1]} ({task[0]}); left alone"
 
     def _plan_batches(self, on_disk: OnDisk) -> list[str]:
-        limits, prepare = self.config["batches"], self.config["prepare"]
+        limits, prepare = self.config["batches"], self.prepare
+        neighbours = Neighbours(self.items)
         batches = assign_batches(self.items, limits["files"], int(limits["gigabytes"] * 1e9))
         key = body_key(prepare)
         for batch, members in batches.items():
             entries = [self._entry(item) for item in members]
             edits = {
-                e["measurement"]: [x.as_list() for x in self.wanted[e["measurement"]].edits] for e in entries
+                e["measurement"]: [
+                    without_private(x, self.redactor) for x in self.wanted[e["measurement"]].edits
+                ]
+                for e in entries
             }
             redo = [
                 e["measurement"]
@@ -156,6 +177,7 @@ class _Pass:
                     self.index.get(e["measurement"]),
                     lambda line: check_key(line["body_key"], line["content"]),
                 )
+                or neighbours.differ(e["dataset"], (self.index.get(e["measurement"]) or {}).get("basins", {}))
             ]
             retail = [m for m, wanted in edits.items() if m not in redo and self._tail_differs(m, wanted)]
             self.planner.pending.prepare += redo
@@ -164,6 +186,7 @@ class _Pass:
             plan = {
                 "batch": batch,
                 "prepare": prepare,
+                "scan": self.scan,
                 "threads": threads,
                 "mem_mb": batch_memory(threads),
                 "minutes": batch_minutes(members),
@@ -214,6 +237,7 @@ class _Pass:
                 entries.append(entry)
                 wrong += errors
             plans[group] = {"group": group, "datasets": entries, "check": self.config["check"]}
+            plans[group]["scan"] = self.scan
             plans[group]["folder"] = str(self.work.datasets)  # tasks name their resources by full path
         if wrong:
             raise UsageError(
@@ -266,6 +290,7 @@ class _Pass:
                 f"dataset of '{present[0].key}': its folders were uploaded as different DCOR datasets "
                 f"({found}); split it with 'datasets.by'"
             )
+        fields = with_pseudonyms(fields, self.hide)
         companions, left = self._companions(present, {i.name.lower() for i in items})
         entry = {
             "dataset": dataset,
@@ -289,7 +314,7 @@ class _Pass:
         member = {name: getattr(item, name) for name in _MEMBER_FIELDS}
         return member | {
             "bytes": item.size,
-            "supplements": wanted.supplements,
+            "supplements": with_pseudonyms(wanted.supplements, self.hide),
             "ignore": wanted.ignore,
         }
 
@@ -308,7 +333,7 @@ class _Pass:
                 if f".{suffix}" not in dcor()["suffixes"] or suffix == "rtdc":
                     left.append([seen.path, f"DCOR takes only {', '.join(dcor()['suffixes'])}"])
                     continue
-                final = unique(resource_name(name), taken)
+                final = unique(resource_name(self.hide(name)), taken)
                 taken.add(final.lower())
                 path = str(self.roots[root] / seen.path)
                 chosen.append(
@@ -334,7 +359,7 @@ def check_settings(config: Config, work: Path) -> Config:
     """
     for root in config["input"]["root"]:
         _refuse_overlap(Path(root), work)
-    wrong = settings_problems(config)
+    wrong = settings_problems(config) + privacy_problems(config, work)
     if wrong:
         raise UsageError("the configuration needs changes:\n" + "\n".join(f"  - {w}" for w in wrong))
     return config
