@@ -90,7 +90,7 @@ class Document:
         hits = [hit for kind in (*kinds, *shipped().values()) for hit in kind.hits(text, lowered)]
         found: dict[tuple[str, str], Finding] = {}
         spans: set[tuple[int, int]] = set()
-        for hit in sorted(hits, key=lambda h: h.start):
+        for hit in sorted(hits, key=lambda h: text.rfind("\n", 0, h.start)):  # by line, then by kind
             number = bisect_right(self._starts, hit.start) - 1
             place, numbered, path = self._places[number]
             if (hit.kind == "path" and not path) or (hit.start, hit.end) in spans:

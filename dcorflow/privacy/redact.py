@@ -155,7 +155,15 @@ def fits(redacted: str, original: str, marks: list[str]) -> bool:
     """
     if redacted == original:
         return True
-    parts = (
-        re.split("|".join(map(re.escape, sorted(marks, key=len, reverse=True))), redacted) if marks else []
-    )
-    return len(parts) > 1 and bool(re.fullmatch(".+?".join(map(re.escape, parts)), original, re.DOTALL))
+    if not marks:
+        return False
+    first, *rest = re.split("|".join(map(re.escape, sorted(marks, key=len, reverse=True))), redacted)
+    if not rest or not original.startswith(first):
+        return False
+    at = len(first)
+    for part in rest[:-1]:  # the first place that fits is as good as any other
+        found = original.find(part, at + 1)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return original.endswith(rest[-1]) and len(original) - len(rest[-1]) > at
