@@ -20,7 +20,7 @@ HIDDEN = [*SECRETS, "jdoe"]
 REDACT: list[Any] = [
     "user", "host", "email", "share", "ip", "path", {"kind": "donor", "pattern": r"Donor_\w+"}
 ]  # fmt: skip
-NAMES = {"Anna Müller": "P01", "Petra": "P02"}
+NAMES = {"Anna Müller": "P01", "Petra": "P02", "Jörg": "P03"}
 
 
 def write_source(source: Path) -> Path:
@@ -46,6 +46,7 @@ def write_source(source: Path) -> Path:
     (folder / "M9_SoftwareSettings.ini").write_text("[Project]\nLast=D:\\\\Exp\\\\Donor_Petra\n")
     recipes.small_measurement(folder / "M9_data.rtdc")
     (folder / "notes.txt").write_text("see protocol 3\n", encoding="utf-8")
+    (folder / "who.csv").write_text("donor;age\nJoerg;30\n", encoding="utf-8")
     return aged(source)
 
 
@@ -79,7 +80,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "notes": "Blood of Anna Müller",
     }
     made = Run(folder / "work", write_source(folder / "source"))
-    made.configure({"datasets.defaults": defaults, "datasets.companions": ["*.txt"]})
+    made.configure({"datasets.defaults": defaults, "datasets.companions": ["*.txt", "*.csv"]})
     return made
 
 
@@ -103,6 +104,10 @@ def test_found_and_blocked_then_replaced_then_accepted(run: Run) -> None:
             "metadata.supplements": {"cells:details": "taken by Anna Müller"},
         }
     )
+    run.good()
+    blocking = [(r["file"], r["place"], r["kind"], r["text"]) for r in privacy_rows(run)]
+    assert blocking == [("who.csv", "line:2", "name", "Joerg")]
+    run.configure({"datasets.companions": ["*.txt"]})
     run.good()
     files = published(run)
     assert sorted(files) == [

@@ -36,7 +36,8 @@ def rename_hidden(items: list[Item], hide: Callable[[str], str]) -> set[str]:
     for item in sorted(present, key=lambda i: i.dataset):
         if item.dataset not in renamed and _tells(item.dataset, slug(item.origin), item.origin, hide):
             hidden = slug(hide(item.origin))
-            renamed[item.dataset] = _free(slug(hide(hidden)), item.origin, taken)
+            hidden = hidden if hide(hidden) == hidden else slug(hide(hidden))
+            renamed[item.dataset] = _free(hidden, item.origin, taken)
             taken.add(renamed[item.dataset])
     for item in present:
         item.dataset = renamed.get(item.dataset, item.dataset)

@@ -69,7 +69,8 @@ class _Pass:
     def __init__(self, config: Config, work: Workdir, dry: bool) -> None:
         self.config, self.work, self.dry = config, work, dry
         self.warnings: list[str] = []
-        self.prepare, self.scan = plan_of_prepare(config, work.root), plan_of_scan(config)
+        self.prepare = plan_of_prepare(config, work.root)
+        self.scan = plan_of_scan(config, self.prepare["pseudonyms"])
         self.redactor = Redactor.from_settings(self.prepare)
         self.hide = self.redactor.pseudonyms.hide
         self.trees = [self._walk(Path(root)) for root in config["input"]["root"]]

@@ -12,6 +12,8 @@ from dcorflow.facts import privacy
 
 #: Kind of findings of a pattern of the configuration that names none.
 OWN = "own"
+#: Kind of names that have a pseudonym.
+NAME = "name"
 #: Kind of absolute paths in the definitions of basins; found by structure, not by a pattern.
 BASIN = "basin"
 _FLAGS = re.IGNORECASE | re.MULTILINE
@@ -51,14 +53,27 @@ class Kind:
 
     def hits(self, text: str, lowered: str) -> Iterator[Hit]:
         """Yield what is found in `text`, of which `lowered` is the lower case."""
-        if self.near and not any(word in lowered for word in self.near):
-            return
-        for pattern in self.patterns:
-            group: str | int = "secret" if "secret" in pattern.groupindex else 0
-            for match in pattern.finditer(text):
-                start, end = match.span(group)
-                if 0 <= start < end and self._counts(text, start, end):
-                    yield Hit(self.name, start, end)
+        for first, last in self._lines(text, lowered):
+            for pattern in self.patterns:
+                group: str | int = "secret" if "secret" in pattern.groupindex else 0
+                for match in pattern.finditer(text, first, last):
+                    start, end = match.span(group)
+                    if 0 <= start < end and self._counts(text, start, end):
+                        yield Hit(self.name, start, end)
+
+    def _lines(self, text: str, lowered: str) -> list[tuple[int, int]]:
+        """Return where lines begin and end that can hold something: a plain search is the fastest."""
+        if not self.near or len(text) != len(lowered):  # few letters change their length
+            return [(0, len(text))]
+        lines: dict[int, int] = {}
+        for word in self.near:
+            at = lowered.find(word)
+            while at >= 0:
+                end = lowered.find("\n", at)
+                end = len(text) if end < 0 else end
+                lines[lowered.rfind("\n", 0, at) + 1] = end
+                at = lowered.find(word, end)
+        return sorted(lines.items())
 
     def _counts(self, text: str, start: int, end: int) -> bool:
         found = text[start:end]

@@ -39,7 +39,9 @@ class Pseudonyms:
         self._pseudonyms = [table[name] for name in names]
         groups = ["|".join(_spellings(name)) for name in names]
         body = "|".join(f"({group})" for group in groups)
-        self._pattern = re.compile(rf"(?<![^\W_])(?:{body})(?![^\W_])", re.IGNORECASE) if groups else None
+        #: Regular expression that finds any of the names; empty where there are none.
+        self.expression = rf"(?<![^\W_])(?:{body})(?![^\W_])" if groups else ""
+        self._pattern = re.compile(self.expression, re.IGNORECASE) if groups else None
 
     def hide(self, text: str) -> str:
         """Return `text` with pseudonyms instead of names."""

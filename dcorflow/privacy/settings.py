@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from dcorflow import recipes
 from dcorflow.config import Config
 from dcorflow.errors import UsageError
 from dcorflow.files import key_of
-from dcorflow.privacy.kinds import BASIN, OWN, shipped
-from dcorflow.privacy.pseudonyms import load_pseudonyms
+from dcorflow.privacy.kinds import BASIN, NAME, OWN, shipped
+from dcorflow.privacy.pseudonyms import Pseudonyms, load_pseudonyms
 
 
 def privacy_problems(config: Config, work: Path) -> list[str]:
@@ -68,12 +69,17 @@ def plan_of_prepare(config: Config, work: Path) -> dict[str, Any]:
     return prepare
 
 
-def plan_of_scan(config: Config) -> dict[str, Any]:
-    """Return what the jobs look for, and a key that stands for it."""
+def plan_of_scan(config: Config, pseudonyms: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the jobs look for, and a key that stands for it.
+
+    Names that have a pseudonym are looked for, too: companions and the names of logs and columns are
+    published as they are.
+    """
     private = [
         [e["kind"], e["pattern"]] if isinstance(e, dict) else [OWN, e] for e in config["check"]["private"]
     ]
-    return _plan(private)
+    names = Pseudonyms(pseudonyms).expression
+    return _plan([*private, [NAME, names]] if names else private)
 
 
 def _plan(private: list[list[str]]) -> dict[str, Any]:
