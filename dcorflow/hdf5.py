@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 
 from dcorflow.errors import MeasurementError
+from dcorflow.naming import last_part
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: Offset of the file consistency flags in superblock versions 2 and 3, and their bits for "open
@@ -207,13 +207,3 @@ def basin_names(path: Path) -> list[str]:
                 paths = definition.get("paths")
                 names += [last_part(str(p)) for p in (paths if isinstance(paths, list) else [])]
     return list(dict.fromkeys(names))
-
-
-def is_absolute(path: str) -> bool:
-    """Return whether a path of any operating system is absolute."""
-    return re.match(r"[A-Za-z]:[\\/]|[\\/]|~", path) is not None
-
-
-def last_part(path: str) -> str:
-    """Return the file name of a path of any operating system."""
-    return path.replace("\\", "/").rpartition("/")[2]

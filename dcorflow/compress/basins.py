@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dcorflow.hdf5 import is_absolute, last_part
+from dcorflow.naming import is_absolute, last_part
 from dcorflow.privacy.kinds import BASIN
 from dcorflow.privacy.redact import Redacted, Redactor
 

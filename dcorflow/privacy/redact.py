@@ -37,7 +37,8 @@ class Redactor:
         self.rules: list[tuple[str, Kind]] = [
             (f"own pattern {number} ({kind.name})", kind) for number, kind in enumerate(own(pairs), 1)
         ]
-        self.rules += [(name, kind) for name, kind in shipped().items() if name in names]
+        if names:
+            self.rules += [(name, kind) for name, kind in shipped().items() if name in names]
         self.pseudonyms = Pseudonyms(pseudonyms)
         self.cuts_basins = BASIN in names
         self.active = bool(self.rules or pseudonyms or self.cuts_basins)

@@ -8,7 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from dcorflow.hdf5 import basin_definitions, is_absolute, open_source
+from dcorflow.hdf5 import basin_definitions, open_source
+from dcorflow.naming import is_absolute
 from dcorflow.privacy.document import Document, Finding
 from dcorflow.privacy.kinds import BASIN, own
 from dcorflow.privacy.redact import decode
@@ -62,6 +63,9 @@ def _add_object(document: Document, path: str, item: h5py.h5g.GroupID | h5py.h5d
 
 def _add_attributes(document: Document, path: str, item: h5py.h5g.GroupID | h5py.h5d.DatasetID) -> None:
     """Add text attributes as `name = value`, so that the name tells what the value is."""
+    count = h5py.h5a.get_num_attrs(item)
+    if count == 0 or (count == len(_NUMBERS) and all(h5py.h5a.exists(item, n) for n in _NUMBERS)):
+        return
     names: list[bytes] = []
     h5py.h5a.iterate(item, names.append)
     for raw in names:

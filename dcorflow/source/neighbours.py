@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from dcorflow.hdf5 import last_part
+from dcorflow.naming import last_part
 from dcorflow.source.inventory import Item, load_inventory
 
 
