@@ -126,10 +126,12 @@ def _handler(
     if stage == "compress":
         return lambda e: prepare(Entry.from_dict(e), plan["prepare"], edits[e["measurement"]], work, threads)
     from dcorflow.integrity import check, merge_metadata
+    from dcorflow.privacy.settings import SHIPPED_ONLY
 
+    scan = plan.get("scan", SHIPPED_ONLY)
     if stage == "check":
-        return lambda e: check(Entry.from_dict(e), work, threads)
-    return lambda e: merge_metadata(Entry.from_dict(e), edits[e["measurement"]], work)
+        return lambda e: check(Entry.from_dict(e), work, threads, scan)
+    return lambda e: merge_metadata(Entry.from_dict(e), edits[e["measurement"]], work, scan)
 
 
 def work_on(work: Workdir, stage: Stage, batch: str, threads: int) -> None:

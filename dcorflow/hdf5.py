@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import h5py
 import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 
 from dcorflow.errors import MeasurementError
+from dcorflow.naming import last_part
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: Offset of the file consistency flags in superblock versions 2 and 3, and their bits for "open
@@ -177,3 +179,31 @@ def text_of(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return str(value)
+
+
+def basin_definitions(h5: h5py.File) -> dict[str, dict[str, Any] | list[str]]:
+    """Return the basins a file defines by name; of one that is no JSON object, its lines."""
+    found: dict[str, dict[str, Any] | list[str]] = {}
+    group = h5.get("basins")
+    for name in sorted(group) if isinstance(group, h5py.Group) else []:
+        try:
+            lines = [text_of(line) for line in np.atleast_1d(group[name][()]).tolist()]
+        except (KeyError, OSError, ValueError, TypeError, AttributeError):
+            continue
+        try:
+            definition = json.loads(" ".join(lines))
+        except ValueError:
+            definition = None
+        found[name] = definition if isinstance(definition, dict) else lines
+    return found
+
+
+def basin_names(path: Path) -> list[str]:
+    """Return the file names of the basins of type `file` that a prepared file refers to."""
+    names = []
+    with open_source(path) as h5:
+        for definition in basin_definitions(h5).values():
+            if isinstance(definition, dict) and definition.get("type") == "file":
+                paths = definition.get("paths")
+                names += [last_part(str(p)) for p in (paths if isinstance(paths, list) else [])]
+    return list(dict.fromkeys(names))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +20,8 @@ from dcorflow.errors import MeasurementError, explain_os_error, is_interrupt
 from dcorflow.hdf5 import members, open_source
 from dcorflow.memory import release_memory
 from dcorflow.naming import short_hash, to_ascii
+from dcorflow.privacy.scan import scan_file
+from dcorflow.privacy.settings import SHIPPED_ONLY
 from dcorflow.records import Failure, Record, load_record, save_record
 from dcorflow.seal import seal
 from dcorflow.workdir import Workdir
@@ -186,8 +188,16 @@ def _refuse_uncompressed(datasets: dict[str, h5py.Dataset]) -> None:
         raise MeasurementError(f"not compressed as DCOR wants it: {', '.join(loose[:5])}; please report this")
 
 
-def check(entry: Entry, work: Workdir, threads: int) -> Record | None:
+def check(entry: Entry, work: Workdir, threads: int, scan: Mapping[str, Any] = SHIPPED_ONLY) -> Record | None:
     """Check a prepared measurement and keep findings and checksums in its record.
+
+    Parameters
+    ----------
+    entry, work, threads
+        What to check, where, and with how many threads.
+    scan
+        What private text to look for (`dcorflow.privacy.settings.plan_of_scan`); where nothing else
+        changed, only this is done again.
 
     Returns
     -------
@@ -198,11 +208,16 @@ def check(entry: Entry, work: Workdir, threads: int) -> Record | None:
     if record is None or record.failure is not None:
         return record
     key = recipes.check_key(record.body_key, record.content)
-    if record.check_key == key and "sha256" in record.prepared:
-        return record
     target = entry.target(work)
+    checked = record.check_key == key and "sha256" in record.prepared
+    if checked and record.check.get("scan_key") == scan["key"]:
+        return record
     release_memory()
     try:
+        if checked:
+            _scan(record, target, scan)
+            save_record(work, record)
+            return record
         # All three use other parts of the machine, or leave some of it free, most of the time.
         with ThreadPoolExecutor(2) as pool:
             sums = pool.submit(seal, target)
@@ -210,7 +225,7 @@ def check(entry: Entry, work: Workdir, threads: int) -> Record | None:
             verify_data(target, record.body["datasets"], threads)
         source = read_cues(entry.paths[0], "source")
         record.check = {"source": [asdict(c) for c in source]}
-        _finish(record, target, sums.result())
+        _finish(record, target, sums.result(), scan)
         record.check_key = key
     except (MeasurementError, OSError) as error:
         _fail(record, error)
@@ -218,10 +233,17 @@ def check(entry: Entry, work: Workdir, threads: int) -> Record | None:
     return record
 
 
-def _finish(record: Record, target: Path, sums: dict[str, str]) -> None:
+def _finish(record: Record, target: Path, sums: dict[str, str], scan: Mapping[str, Any]) -> None:
     """Add what depends on the final bytes: findings on the prepared file, and its checksums."""
     record.prepared |= sums
     record.check["prepared"] = [asdict(c) for c in read_cues(target, "prepared")]
+    _scan(record, target, scan)
+
+
+def _scan(record: Record, target: Path, scan: Mapping[str, Any]) -> None:
+    """Look for private text in the prepared file."""
+    record.check["private"] = [finding.as_dict() for finding in scan_file(target, scan["private"])]
+    record.check["scan_key"] = scan["key"]
 
 
 def _fail(record: Record, error: MeasurementError | OSError) -> None:
@@ -232,7 +254,9 @@ def _fail(record: Record, error: MeasurementError | OSError) -> None:
         record.failure = Failure("check", words, "environment")
 
 
-def merge_metadata(entry: Entry, edits: list[list[Any]], work: Workdir) -> Record | None:
+def merge_metadata(
+    entry: Entry, edits: list[list[Any]], work: Workdir, scan: Mapping[str, Any] = SHIPPED_ONLY
+) -> Record | None:
     """Give a checked measurement the tail its edits ask for, and repeat the check of its metadata."""
     record = load_record(work, entry.measurement)
     if record is None or record.failure is not None:
@@ -242,7 +266,8 @@ def merge_metadata(entry: Entry, edits: list[list[Any]], work: Workdir) -> Recor
     try:
         if record.tail_key != recipes.tail_key(edits):
             replace_tail(record, edits, work)
-        _finish(record, entry.target(work), seal(entry.target(work)))
+        target = entry.target(work)
+        _finish(record, target, seal(target), scan)
     except (MeasurementError, OSError) as error:
         _fail(record, error)
     save_record(work, record)

@@ -114,3 +114,13 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Return a key that sorts M2 before M10."""
     parts = re.split(r"(\d+)", text)
     return [(0, int(p), p) if at % 2 else (1, 0, p.lower()) for at, p in enumerate(parts) if p]
+
+
+def is_absolute(path: str) -> bool:
+    """Return whether a path of any operating system is absolute."""
+    return re.match(r"[A-Za-z]:[\\/]|[\\/]|~", path) is not None
+
+
+def last_part(path: str) -> str:
+    """Return the file name of a path of any operating system."""
+    return path.replace("\\", "/").rpartition("/")[2]

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dcorflow.facts import privacy
 from dcorflow.files import key_of
 
 #: Recipe numbers per stage, raised when the same input would give another output than before.
 #: Package versions do not count: an upgrade redoes nothing by itself.
-CONVERT, COMPRESS, EDITS, CHECK = 1, 2, 1, 1
+CONVERT, COMPRESS, EDITS, CHECK, SCAN = 1, 2, 1, 1, 1
 
 
 def body_key(prepare: Mapping[str, Any]) -> str:
     """Stand for everything but the source that decides over the bytes of a body."""
-    return key_of("body", CONVERT, COMPRESS, prepare["encoder"], prepare["logs"])
+    parts = ["body", CONVERT, COMPRESS, prepare["encoder"], prepare["logs"]]
+    redact, pseudonyms = prepare.get("redact") or [], prepare.get("pseudonyms") or {}
+    if redact or pseudonyms:
+        kinds = {name: privacy()[name] for name in redact if isinstance(name, str) and name in privacy()}
+        parts += [redact, kinds, pseudonyms]
+    return key_of(*parts)
 
 
 def tail_key(edits: list[Any]) -> str:

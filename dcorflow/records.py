@@ -126,6 +126,7 @@ def index_line(record: Record) -> dict[str, Any]:
         "tail_key": record.tail_key,
         "check_key": record.check_key,
         "prepared": record.prepared,
+        "basins": record.body.get("basins", {}),
         "failure": asdict(record.failure) if record.failure else None,
     }
 

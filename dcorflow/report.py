@@ -24,6 +24,8 @@ COLUMNS = (
 STATUSES = ("ready", "excluded", "failed", "in progress", "gone")
 #: Reasons shown at the end of a run; all of them stand in the summary.
 _SHOWN = 12
+#: Verdicts on private text that a person should act on.
+_PRIVATE = ("blocks", "warned")
 #: What discover's states are called for measurements that no group has settled.
 _UNSETTLED = {
     "gone": "gone",
@@ -148,6 +150,29 @@ def companions_table(summary: Summary) -> str:
     return to_tsv(("dataset", "source", "published_as", "left_out_because"), sorted(rows))
 
 
+def privacy_table(summary: Summary) -> str:
+    """Return privacy.tsv: private text that would be published, file by file."""
+    columns = ("dataset", "measurement", "file", "place", "kind", "text", "count", "verdict")
+    rows = [[d["dataset"], *row] for d in summary.datasets for row in d.get("private", [])]
+    return to_tsv(columns, rows)
+
+
+def _private_words(summary: Summary) -> list[str]:
+    """Return how much private text there is, and where it is listed."""
+    found = [
+        (d["dataset"], row) for d in summary.datasets for row in d.get("private", []) if row[-1] in _PRIVATE
+    ]
+    if not found:
+        return []
+    kinds = Counter(row[3] for _, row in found)
+    shown = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    files, datasets = (len({(d, *row[1:n]) for d, row in found}) for n in (2, 1))
+    where = f"{_number(files, 'file')} of {_number(datasets, 'dataset')}"
+    return [
+        f"private text in {where} ({shown}): {_number(len(found), 'entry', 'entries')} in results/privacy.tsv"
+    ]
+
+
 def junit(summary: Summary) -> str:
     """Return the summary as JUnit XML: ready passes, failed fails, the rest is skipped."""
     suites = ElementTree.Element("testsuites", name="dcorflow")
@@ -199,7 +224,7 @@ def last_lines(summary: Summary, work: Workdir) -> list[str]:
     for dataset in [d for d in summary.datasets if d["status"] == "blocked"][:_SHOWN]:
         lines.append(f"  blocked      {escape(dataset['source'])}: {dataset['reason']}")
     lines += [f"  warning      {escape(w)}" for w in _all_warnings(summary)[:_SHOWN]]
-    lines += _findings(summary)
+    lines += _findings(summary) + _private_words(summary)
     left = sum(not c[1] for d in summary.datasets for c in d["companions"])
     if left:
         lines.append(
@@ -213,8 +238,8 @@ def last_lines(summary: Summary, work: Workdir) -> list[str]:
     return [printable(line) for line in lines + _advice(summary, counts)]
 
 
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+def _number(count: int, what: str, several: str = "") -> str:
+    return f"{count} {what if count == 1 else several or f'{what}s'}"
 
 
 def _findings(summary: Summary) -> list[str]:
@@ -317,4 +342,5 @@ def write_report(work: Workdir) -> Summary:
     write_if_changed(work.summary, summary_table(summary))
     write_if_changed(work.junit, junit(summary))
     write_if_changed(work.companions, companions_table(summary))
+    write_if_changed(work.privacy, privacy_table(summary))
     return summary

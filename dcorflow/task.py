@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import h5py
 
 from dcorflow.compress.edits import AUTOMATIC
 from dcorflow.compress.prepare import SOURCE_SHA256
 from dcorflow.errors import explain_os_error
 from dcorflow.files import copy_file, read_json, replacing, to_json, write_if_changed, write_text
+from dcorflow.hdf5 import basin_names
 from dcorflow.metadata.fields import missing_fields
 from dcorflow.metadata.supplements import unmet_requirements
 from dcorflow.naming import dckit_name, natural_key, unique
+from dcorflow.privacy.dataset import blocks, scan_dataset
 from dcorflow.records import Record, load_record
 from dcorflow.verdict import Verdict, find_gaps, judge
 from dcorflow.workdir import TASK_NAME, Workdir
@@ -44,6 +46,7 @@ def settle(work: Workdir, group: str, write: bool = True) -> dict[str, Any]:
         ``measurements``: one row each; ``datasets``: one row each; see `_row`.
     """
     plan = read_json(work.group(group))
+    before = {d["dataset"]: d for d in _settled_before(work, group)}
     rows: list[dict[str, Any]] = []
     datasets = []
     material: dict[str, Any] = {}
@@ -54,15 +57,17 @@ def settle(work: Workdir, group: str, write: bool = True) -> dict[str, Any]:
             record = load_record(work, member["measurement"])
             judged.append((member, record, judge(member, record, plan["check"])))
         _name_resources(plan["naming"], judged)
+        settled = _settle_dataset(work, dataset, judged, write, plan, before.get(dataset["dataset"], {}))
+        private = Counter(p[0] for p in settled["private"] if p[-1] in ("blocks", "warned"))
         for member, record, verdict in judged:
-            shown = _material(member, record, plan["check"])
-            material[member["measurement"]] = shown
-            gaps = sum(level == "violation" for _, level, _ in shown["gaps"].values())
-            rows.append(_row(dataset["dataset"], member, record, verdict) | {"gaps": gaps})
-        datasets.append(_settle_dataset(work, dataset, judged, write))
+            name = member["measurement"]
+            material[name] = _material(member, record, plan["check"])
+            gaps = sum(level == "violation" for _, level, _ in material[name]["gaps"].values())
+            rows.append(_row(dataset["dataset"], member, record, verdict, private[name]) | {"gaps": gaps})
+        datasets.append(settled)
     decisions = {"group": group, "measurements": rows, "datasets": datasets}
     if write:
-        _remove_stale(work, group, datasets)
+        _remove_stale(work, before.values(), datasets)
         fields = {d["dataset"]: d["fields"] for d in plan["datasets"]}
         write_if_changed(work.material(group), to_json({"measurements": material, "fields": fields}))
         write_if_changed(work.settled(group), to_json(decisions))
@@ -89,17 +94,22 @@ def _material(member: dict[str, Any], record: Record | None, policy: dict[str, A
     return {"values": record.metadata, "supplements": supplements, "gaps": gaps}
 
 
-def _remove_stale(work: Workdir, group: str, datasets: list[dict[str, Any]]) -> None:
+def _remove_stale(work: Workdir, before: Iterable[dict[str, Any]], datasets: list[dict[str, Any]]) -> None:
     """Remove companions that were copied once and are no longer wanted."""
-    try:
-        before = read_json(work.settled(group))["datasets"]
-    except (OSError, ValueError, KeyError):
-        return
     now = {(d["dataset"], name) for d in datasets for name in d["files"]}
     for dataset in before:
         for name in dataset["files"]:
             if (dataset["dataset"], name) not in now:
                 (work.datasets / dataset["dataset"] / name).unlink(missing_ok=True)
+
+
+def _settled_before(work: Workdir, group: str) -> list[dict[str, Any]]:
+    """Return what was decided about a group's datasets the last time."""
+    try:
+        datasets: list[dict[str, Any]] = read_json(work.settled(group))["datasets"]
+    except (OSError, ValueError, KeyError):
+        return []
+    return datasets
 
 
 def withdraw_tasks(work: Workdir, decisions: dict[str, Any]) -> None:
@@ -126,7 +136,9 @@ def _find_twins(members: list[dict[str, Any]]) -> None:
         member["twin_inside"] = member["twin"] in inside
 
 
-def _row(dataset: str, member: dict[str, Any], record: Record | None, verdict: Verdict) -> dict[str, Any]:
+def _row(
+    dataset: str, member: dict[str, Any], record: Record | None, verdict: Verdict, private: int
+) -> dict[str, Any]:
     prepared = record.prepared if record and not record.failure else {}
     return {
         "measurement": member["measurement"],
@@ -143,7 +155,7 @@ def _row(dataset: str, member: dict[str, Any], record: Record | None, verdict: V
         "violations": verdict.violations,
         "alerts": verdict.alerts,
         "sha256": prepared.get("sha256", ""),
-        "note": "; ".join(_notes(member, record, verdict)),
+        "note": "; ".join(_notes(member, record, verdict, private)),
         "root": member["root"],
         "replaced": _replaced(record),
     }
@@ -158,19 +170,32 @@ def _replaced(record: Record | None) -> int:
     return sum(e["old"] is not None for e in own)
 
 
-def _notes(member: dict[str, Any], record: Record | None, verdict: Verdict) -> list[str]:
+def _notes(member: dict[str, Any], record: Record | None, verdict: Verdict, private: int) -> list[str]:
     """Return what a user should know about a measurement, whatever its status."""
     notes = [member["note"], record.facts.get("note", "") if record else ""]
     if verdict.status == "ready" and Path(member["source"]).stem != Path(member["resource"]).stem:
         notes.append(f"published as {member['resource']}")
+    if private:
+        notes.append(f"{private} private text{'s' if private > 1 else ''} in it")
     return [note for note in notes if note]
 
 
-def _settle_dataset(work: Workdir, dataset: dict[str, Any], judged: Judged, write: bool) -> dict[str, Any]:
+def _settle_dataset(
+    work: Workdir,
+    dataset: dict[str, Any],
+    judged: Judged,
+    write: bool,
+    plan: dict[str, Any],
+    before: dict[str, Any],
+) -> dict[str, Any]:
     """Return the decision about one dataset; write or remove its task."""
     folder = work.datasets / dataset["dataset"]
     ready = [(m, r) for m, r, v in judged if v.status == "ready" and r is not None]
     status, reasons = _dataset_status(dataset, judged, bool(ready))
+    found = [(m, r.check.get("private", [])) for m, r in ready]
+    private, scans = scan_dataset(dataset, found, plan, before.get("scans", {}))
+    if status in ("ready", "incomplete") and (why := blocks(private)):
+        status, reasons = "blocked", [why]
     files: dict[str, list[int]] = {}
     if write and status in ("ready", "incomplete") and ready:
         names = []
@@ -198,6 +223,8 @@ def _settle_dataset(work: Workdir, dataset: dict[str, Any], judged: Judged, writ
         "companions": [[c["path"], c["name"], ""] for c in dataset["companions"]]
         + [[path, "", why] for path, why in dataset["companions_left"]],
         "files": files,
+        "private": [place.row() for place in private],
+        "scans": scans,
     }
 
 
@@ -299,20 +326,6 @@ def _basins_first(
     for member, _ in ordered:
         place(member["name"].lower(), frozenset())
     return list(done.values())
-
-
-def basin_names(path: Path) -> list[str]:
-    """Return the file names of the basins of type `file` that a prepared file refers to."""
-    names = []
-    with h5py.File(path, "r", locking=False) as h5:
-        for key in sorted(h5.get("basins", {})):
-            try:
-                definition = json.loads(b" ".join(h5["basins"][key][:]))
-                if definition.get("type") == "file":
-                    names += [str(p).replace("\\", "/").rpartition("/")[2] for p in definition["paths"]]
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue
-    return list(dict.fromkeys(names))
 
 
 def _copy_companion(folder: Path, companion: dict[str, Any]) -> str:

@@ -69,6 +69,11 @@ class Workdir:
         """Other files beside the measurements, published or left out."""
         return self.results / "companions.tsv"
 
+    @property
+    def privacy(self) -> Path:
+        """Private text that would be published, and what it means for its dataset."""
+        return self.results / "privacy.tsv"
+
     def record(self, measurement: str) -> Path:
         """The record of one measurement."""
         return self.records / f"{measurement}.json"

@@ -101,7 +101,14 @@ class TestDefaults:
     def test_minimal(self, tmp_path):
         config = resolve_config(minimal(tmp_path), tmp_path)
         assert config["input"]["min_age"] == 120
-        assert config["prepare"] == {"encoder": "compat", "logs": "keep", "naming": "keep"}
+        assert config["prepare"] == {
+            "encoder": "compat",
+            "logs": "keep",
+            "naming": "keep",
+            "redact": [],
+            "pseudonyms": {},
+            "settings_log": False,
+        }
         assert config["check"]["on_violation"] == "accept"
         assert config["check"]["on_unfit"] == config["check"]["on_unreadable"] == "exclude"
         assert config["datasets"]["by"] == "directory"

@@ -159,7 +159,8 @@ def test_tasks_and_companions_deleted_and_altered(lab: Run) -> None:
 
 
 def test_dataset_fields_and_private(lab: Run) -> None:
-    lab.configure({"datasets.defaults": lab.config["datasets"]["defaults"] | {"collections": ["cells"]}})
+    defaults = lab.config["datasets"]["defaults"] | {"collections": ["cells"]}
+    lab.configure({"datasets.defaults": defaults, "check.on_private": "warn"})
     (lab.source / "beta" / "dcorflow.yaml").write_text(
         "dataset: {title: Two donors, private: false, authors: [Émile Ü]}\n", encoding="utf-8"
     )

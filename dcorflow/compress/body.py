@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +13,12 @@ import h5py
 import numpy as np
 
 from dcorflow import engine
+from dcorflow.compress.basins import Neighbour, rewrite_basin
+from dcorflow.compress.redacted import redact_rows
 from dcorflow.dclab_parts import defective_features, definitions
 from dcorflow.errors import MeasurementError
-from dcorflow.hdf5 import Entry, open_source, refuse_outside_data
+from dcorflow.hdf5 import Entry, basin_definitions, open_source, refuse_outside_data
+from dcorflow.privacy.redact import Redacted, Redactor, decode
 
 #: The log this project writes into each prepared file.
 HISTORY_LOG = "dcorflow-history"
@@ -38,10 +40,18 @@ class BodySettings:
         ``compat`` (dclab's filters) or ``best`` (byte or bit shuffle in front where it pays).
     logs
         ``keep``, ``strip``, or a mapping with the lists ``keep`` and ``drop`` of log name patterns.
+    redactor
+        Replaces private text in everything that is written.
     """
 
     encoder: Literal["compat", "best"] = "compat"
     logs: LogRule = "keep"
+    redactor: Redactor = field(default_factory=lambda: Redactor([], {}))
+
+    @classmethod
+    def from_plan(cls, prepare: Mapping[str, Any]) -> BodySettings:
+        """Return the settings `prepare` of a plan."""
+        return cls(prepare["encoder"], prepare["logs"], Redactor.from_settings(prepare))
 
     def keeps_log(self, name: str) -> bool:
         """Return whether the log `name` goes into the prepared file."""
@@ -57,17 +67,25 @@ class Body:
     """What was done to a source, one by one (invariant: lossless, proven)."""
 
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
-    dropped: list[dict[str, str]] = field(default_factory=list)
-    changed: list[dict[str, str]] = field(default_factory=list)
+    dropped: list[dict[str, Any]] = field(default_factory=list)
+    changed: list[dict[str, Any]] = field(default_factory=list)
     added: list[dict[str, str]] = field(default_factory=list)
+    #: Paths that basins refer to, and the prepared file of the dataset that each one became.
+    basins: dict[str, str] = field(default_factory=dict)
 
-    def drop(self, what: str, why: str) -> None:
-        """Note that `what` of the source is not in the body."""
-        self.dropped.append({"what": what, "why": why})
+    def drop(self, what: str, why: str, redactor: Redactor | None = None) -> None:
+        """Note that `what` of the source is not in the body; its name may be private, too."""
+        shown, done = redactor.text(what) if redactor else (what, Redacted())
+        self.dropped.append({"what": shown, "why": why} | ({"marks": sorted(done.marks)} if done else {}))
 
     def change(self, what: str, how: str) -> None:
         """Note that `what` is in the body, but not as it was."""
         self.changed.append({"what": what, "how": how})
+
+    def redact(self, what: str, done: Redacted) -> None:
+        """Note that private text of `what` was replaced: which rules, how often, by which marks."""
+        if done:
+            self.changed.append({"what": what, "how": done.words(), "marks": sorted(done.marks)})
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for the record."""
@@ -77,20 +95,28 @@ class Body:
 class _Writer:
     """Copies one source file; the state is what was noted so far."""
 
-    def __init__(self, source: h5py.File, target: h5py.File, settings: BodySettings, threads: int) -> None:
+    def __init__(
+        self,
+        source: h5py.File,
+        target: h5py.File,
+        settings: BodySettings,
+        threads: int,
+        neighbour: Neighbour,
+    ) -> None:
         self.source, self.target = source, target
-        self.settings, self.threads = settings, threads
+        self.settings, self.threads, self.neighbour = settings, threads, neighbour
+        self.redactor = settings.redactor
         self.body = Body()
-        self.basins = _basin_definitions(source)
+        self.basins = basin_definitions(source)
 
-    def copy(self, entries: list[Entry]) -> Body:
+    def copy(self, entries: list[Entry], beside: Sequence[Path]) -> Body:
         skipped: list[str] = []
         self._copy_attributes("/", self.target)
         for entry in entries:
             if any(entry.path.startswith(path + "/") for path in skipped):
                 continue
             if reason := self._why_not(entry):
-                self.body.drop(entry.path, reason)
+                self.body.drop(entry.path, reason, self.redactor)
                 skipped.append(entry.path)
             elif entry.kind == "group":
                 self._copy_group(entry)
@@ -98,8 +124,20 @@ class _Writer:
                 self._copy_dataset(entry)
         for name in ("events", "logs"):
             self.target.require_group(name)
-        self._rewrite_basins()
+        for path in beside:
+            self._add_log(path)
         return self.body
+
+    def _add_log(self, path: Path) -> None:
+        """Store a text file beside the measurement as a log; a log of this name that is there stays."""
+        name = path.name
+        if f"logs/{name}" in self.source or not self.settings.keeps_log(name):
+            return
+        text, _ = decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        lines, done = self.redactor.values([line.rstrip() for line in text.splitlines()] or [""])
+        self._note_copied(f"logs/{name}", engine.write_array(self.target["logs"], name, text_lines(lines)))
+        self.body.added.append({"what": f"logs/{name}", "how": "stored from the file beside the measurement"})
+        self.body.redact(f"logs/{name}", done)
 
     def _why_not(self, entry: Entry) -> str | None:
         """Return why an object of the source is left out, None where it is copied."""
@@ -140,29 +178,49 @@ class _Writer:
         self._copy_attributes(entry.path, self.target.require_group(entry.path))
 
     def _copy_attributes(self, path: str, target: h5py.Group) -> None:
-        self._drop_attributes(path, engine.copy_attributes(self.source[path], target))
+        redacted: dict[str, Redacted] = {}
+        change = self._text_change(redacted)
+        self._drop_attributes(path, engine.copy_attributes(self.source[path], target, change))
+        self._note_redacted(path, redacted)
+
+    def _text_change(self, redacted: dict[str, Redacted]) -> engine.TextChange | None:
+        """Return what redacts text attributes, and notes by name what it replaced."""
+        if not self.redactor.active:
+            return None
+
+        def change(name: str, text: bytes) -> bytes:
+            text, done = self.redactor.raw(text, name)
+            redacted.setdefault(name, Redacted()).update(done)
+            return text
+
+        return change
+
+    def _note_redacted(self, path: str, redacted: dict[str, Redacted]) -> None:
+        for name, done in redacted.items():
+            self.body.redact(f"{path}@{name}", done)
 
     def _drop_attributes(self, path: str, names: Iterable[str]) -> None:
         for name in names:
-            self.body.drop(f"{path}@{name}", "reference attribute: points into the source file")
+            words = "reference attribute: points into the source file"
+            self.body.drop(f"{path}@{name}", words, self.redactor)
 
     def _copy_dataset(self, entry: Entry) -> None:
         source = self.source[entry.path]
         parent, _, name = entry.path.rpartition("/")
         group = self.target.require_group(parent) if parent else self.target
+        if parent == "basins" and self._rewrite_basin(entry.path, name):
+            return
+        redacted: dict[str, Redacted] = {}
+        change = self._text_change(redacted)
         try:
-            copied = engine.copy_dataset(
-                source, group, name, encoder=self.settings.encoder, threads=self.threads
-            )
+            if not self._copy_redacted(source, entry.path, group, change):
+                copied = engine.copy_dataset(
+                    source, group, name, encoder=self.settings.encoder, threads=self.threads, change=change
+                )
+                self._note_copied(entry.path, copied)
         except engine.UnsupportedDataset as error:
             raise MeasurementError(f"{error}; it cannot be published", "unfit") from error
-        self._drop_attributes(entry.path, copied.attributes_left)
-        self.body.datasets[entry.path] = {
-            "digest": copied.digest,
-            "bytes": copied.decoded_bytes,
-            "stored": copied.stored_bytes,
-            "encoding": copied.encoding,
-        }
+        self._note_redacted(entry.path, redacted)
         if entry.soft:
             self.body.change(entry.path, "link replaced by the data it points to")
         if source.shape == ():
@@ -185,24 +243,57 @@ class _Writer:
                     _add_number(dataset, attr, function(values))
             self.body.added.append({"what": path, "how": ", ".join(a for a, _ in missing)})
 
-    def _rewrite_basins(self) -> None:
-        """Take features that were dropped out of the definitions of internal basins."""
-        for name, definition in self.basins.items():
-            if definition.get("type") != "internal":
-                continue
-            wanted = definition.get("features") or []
-            kept = [f for f in wanted if f"basin_events/{f}" in self.target]
-            if kept == wanted:
-                continue
-            del self.target[f"basins/{name}"]
-            del self.body.datasets[f"basins/{name}"]
-            how = f"features left in this internal basin: {', '.join(kept) or 'none'}"
-            if not kept:
-                self.body.drop(f"basins/{name}", how)
-                continue
-            self.body.change(f"basins/{name}", how)
-            lines = json.dumps(definition | {"features": kept}, indent=2).split("\n")
-            engine.write_array(self.target["basins"], name, _text_lines(lines))
+    def _note_copied(self, path: str, copied: engine.Copied) -> None:
+        self._drop_attributes(path, copied.attributes_left)
+        self.body.datasets[path] = {
+            "digest": copied.digest,
+            "bytes": copied.decoded_bytes,
+            "stored": copied.stored_bytes,
+            "encoding": copied.encoding,
+        }
+
+    def _copy_redacted(
+        self, source: h5py.Dataset, path: str, group: h5py.Group, change: engine.TextChange | None
+    ) -> bool:
+        """Write a dataset with text without what is private; return False where it has nothing private.
+
+        The record then holds the digest of the source's content, too.
+        """
+        if not self.redactor.active:
+            return False
+        rows, done = redact_rows(source, self.redactor)
+        if rows is None:
+            return False
+        digest = engine.digest_dataset(source)  # verifies the checksums
+        name = path.rpartition("/")[2]
+        self._note_copied(path, engine.write_array(group, name, rows))
+        self._drop_attributes(path, engine.copy_attributes(source, group[name], change))
+        self.body.datasets[path]["source_digest"] = digest
+        self.body.redact(path, done)
+        return True
+
+    def _rewrite_basin(self, path: str, name: str) -> bool:
+        """Write the definition of a basin where it cannot stay as it is; return False where it can.
+
+        The features of an internal basin were copied before: in the order of paths, `basin_events`
+        comes first.
+        """
+        if name not in self.basins:
+            return False
+        there = set(self.target.get("basin_events", {}))
+        new = rewrite_basin(self.basins[name], there, self.redactor, self.neighbour)
+        self.body.basins |= new.files
+        if new.lines is None:
+            self.body.drop(path, new.how)
+        elif new.how or new.redacted:
+            digest = engine.digest_dataset(self.source[path])
+            group = self.target.require_group("basins")
+            self._note_copied(path, engine.write_array(group, name, text_lines(new.lines)))
+            self.body.datasets[path]["source_digest"] = digest
+            if new.how:
+                self.body.change(path, new.how)
+            self.body.redact(path, new.redacted)
+        return new.lines is None or path in self.body.datasets
 
 
 def _add_number(dataset: h5py.Dataset, name: str, value: np.generic) -> None:
@@ -212,28 +303,20 @@ def _add_number(dataset: h5py.Dataset, name: str, value: np.generic) -> None:
     h5py.h5a.create(dataset.id, name.encode(), kind, space).write(np.asarray(value))
 
 
-def _text_lines(lines: list[str]) -> np.ndarray:
+def text_lines(lines: list[str]) -> np.ndarray:
     """Return text as fixed-length UTF-8, at least 100 bytes a line, as dclab writes logs."""
     encoded = [line.encode("utf-8") for line in lines]
     return np.array(encoded, dtype=f"S{max([100, *map(len, encoded)])}")
 
 
-def _basin_definitions(source: h5py.File) -> dict[str, dict[str, Any]]:
-    """Return the basins a file defines; one that is no JSON is kept as it is."""
-    found = {}
-    group = source.get("basins")
-    for name in group if isinstance(group, h5py.Group) else []:
-        try:
-            lines = [ln.decode("utf-8") if isinstance(ln, bytes) else ln for ln in group[name][:]]
-            definition = json.loads(" ".join(lines))
-        except (KeyError, OSError, ValueError, TypeError, AttributeError):
-            continue
-        if isinstance(definition, dict):
-            found[name] = definition
-    return found
-
-
-def write_body(path_in: Path, path_out: Path, settings: BodySettings, threads: int = 1) -> Body:
+def write_body(
+    path_in: Path,
+    path_out: Path,
+    settings: BodySettings,
+    threads: int = 1,
+    neighbour: Neighbour = lambda path: "",
+    beside: Sequence[Path] = (),
+) -> Body:
     """Write the body of `path_in` to the (existing or new) file `path_out`.
 
     Parameters
@@ -243,9 +326,14 @@ def write_body(path_in: Path, path_out: Path, settings: BodySettings, threads: i
     path_out
         Written from its beginning.
     settings
-        Encoder and log rules.
+        Encoder, log rules, redaction.
     threads
         Threads that encode; the bytes do not depend on it.
+    neighbour
+        Gives the name of the prepared file of the same dataset that the path of a basin stands for,
+        "" where there is none.
+    beside
+        Text files to store as logs.
 
     Returns
     -------
@@ -262,7 +350,7 @@ def write_body(path_in: Path, path_out: Path, settings: BodySettings, threads: i
         front = source.userblock_size
         with h5py.File(path_out, "w", locking=False, userblock_size=front) as target:
             try:
-                body = _Writer(source, target, settings, threads).copy(entries)
+                body = _Writer(source, target, settings, threads, neighbour).copy(entries, beside)
             except engine.CorruptChunk as error:
                 raise MeasurementError(str(error)) from error
     if front:

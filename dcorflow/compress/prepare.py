@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 
 from dcorflow import recipes
+from dcorflow.compress.basins import Neighbour
 from dcorflow.compress.body import Body, BodySettings, write_body
 from dcorflow.compress.edits import all_values, apply_edits, data_facts
 from dcorflow.compress.tail import restore_body, same_tail, write_history, write_tail
@@ -21,6 +22,7 @@ from dcorflow.hdf5 import text_of
 from dcorflow.metadata.resolve import Edit
 from dcorflow.records import Failure, Record, SourceFile, load_record, save_record, stat_files
 from dcorflow.seal import sha256_of
+from dcorflow.source.neighbours import neighbours_of
 from dcorflow.workdir import Workdir
 
 #: Attributes that later stages show or sort by.
@@ -95,9 +97,10 @@ def prepare(
         return kept
     record = Record(entry.measurement, entry.dataset, entry.root, entry.kind, entry.files, body_key=key)
     try:
-        make(record, entry, settings, edits, entry.target(work), threads)
+        make(record, entry, settings, edits, entry.target(work), threads, _neighbour(entry.dataset, work))
         if needs_sha256:
             record.facts[SOURCE_SHA256] = sha256_of(entry.paths[0])
+        _remove_old(old, entry.target(work), work)
     except MeasurementError as error:
         record.failure = Failure("compress", error.reason, error.failure)
     except OSError as error:
@@ -118,6 +121,9 @@ def _still_holds(old: Record, entry: Entry, key: str, work: Workdir) -> Record |
     if [f.size for f in old.files] != [f.size for f in entry.files]:
         return None
     changed = old.files != entry.files
+    basins = old.body.get("basins", {})
+    if basins and neighbours_of(work.inventory).differ(entry.dataset, basins):
+        return None
     if old.failure is not None:
         return old if old.failure.failure != "environment" and not changed else None
     try:
@@ -164,6 +170,28 @@ def _bring_home(old: Record, entry: Entry, work: Workdir) -> bool | None:
     return adapted
 
 
+def _neighbour(dataset: str, work: Workdir) -> Neighbour:
+    """Return what names the prepared file of a dataset for the path of a basin."""
+    return lambda path: neighbours_of(work.inventory).name(dataset, path)
+
+
+def _remove_old(old: Record | None, target: Path, work: Workdir) -> None:
+    """Remove the prepared file under its former name; it is made anew under another one."""
+    if old is None or "name" not in old.prepared:
+        return
+    place = work.datasets / old.dataset / old.prepared["name"]
+    try:
+        stat = place.stat()
+        if place != target and (stat.st_size, stat.st_mtime_ns) == (
+            old.prepared["size"],
+            old.prepared["mtime_ns"],
+        ):
+            place.unlink()
+            place.parent.rmdir()
+    except OSError:
+        pass  # not there any more, or not the last file of its folder
+
+
 def make(
     record: Record,
     entry: Entry,
@@ -171,6 +199,7 @@ def make(
     edits: list[list[Any]],
     target: Path,
     threads: int,
+    neighbour: Neighbour = lambda path: "",
 ) -> None:
     """Write the prepared file `target` and fill in the record.
 
@@ -183,7 +212,7 @@ def make(
     """
     _refuse_changed(entry)
     try:
-        _write(record, entry, settings, edits, target, threads)
+        _write(record, entry, settings, edits, target, threads, neighbour)
     except (MeasurementError, RuntimeError) as error:
         _refuse_changed(entry)  # that is the reason, then
         if isinstance(error, RuntimeError):
@@ -208,19 +237,21 @@ def _write(
     edits: list[list[Any]],
     target: Path,
     threads: int,
+    neighbour: Neighbour,
 ) -> None:
-    body_settings = BodySettings(settings["encoder"], settings["logs"])
+    body_settings = BodySettings.from_plan(settings)
     with replacing(target) as temp:
         if entry.kind == "tdms":
             with scratch_folder(target.parent) as scratch:
                 converted = scratch / "converted.rtdc"
                 changes, guessed = convert(entry.paths[0], converted)
-                body = write_body(converted, temp, body_settings, threads)
+                body = write_body(converted, temp, body_settings, threads, neighbour)
                 body.changed[:0] = changes
                 record.facts["note"] = next((c["how"] for c in changes if c["how"].startswith("only ")), "")
         else:
-            body = write_body(entry.paths[0], temp, body_settings, threads)
-            guessed = guessed_before(entry.paths[0])
+            path, *beside = entry.paths
+            body = write_body(path, temp, body_settings, threads, neighbour, beside)
+            guessed = guessed_before(path)
         record.content = content_digest(entry.paths)
         record.body = body.as_dict() | {"dclab": version("dclab"), "guessed": guessed}
         _add_tail(record, temp, edits)

@@ -30,13 +30,13 @@ def compress_file(
         raise UsageError(f"{path_out}: the name of the output must end in .rtdc")
     if path_out.exists() and path_out.samefile(path_in):
         raise UsageError(f"{path_out}: input and output are the same file; choose another output")
-    clean_leftovers(path_out.absolute().parent)
     stat = path_in.stat()
     files = [SourceFile(path_in.name, stat.st_size, stat.st_mtime_ns)]
     kind = "tdms" if path_in.suffix.lower() == ".tdms" else "rtdc"
     entry = Entry("", "", path_out.name, "", path_in.absolute().parent, kind, files)
     record = Record("", "", "", kind, files)
     try:
+        clean_leftovers(path_out.absolute().parent)
         settings = {"encoder": encoder, "logs": "strip" if strip_logs else "keep"}
         make(record, entry, settings, [], path_out.absolute(), threads)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 from dcorflow.naming import natural_key, resource_name, short_hash, slug, unique
@@ -12,7 +13,46 @@ from dcorflow.source.inventory import Item
 from dcorflow.source.walk import Tree
 
 
-def assign_datasets(items: list[Item], by: str) -> None:
+def rename_hidden(items: list[Item], hide: Callable[[str], str]) -> set[str]:
+    """Rename datasets and prepared files whose names tell what is to be hidden (in place).
+
+    Datasets keep what else they are; prepared files become nameless, for `assign_names`.
+
+    Parameters
+    ----------
+    items
+        The inventory.
+    hide
+        Returns a text with pseudonyms instead of names.
+
+    Returns
+    -------
+    set of str
+        The former names of datasets.
+    """
+    present = [item for item in items if item.dataset and item.state != "gone"]
+    taken = {item.dataset for item in items}
+    renamed: dict[str, str] = {}
+    for item in sorted(present, key=lambda i: i.dataset):
+        if item.dataset not in renamed and _tells(item.dataset, slug(item.origin), item.origin, hide):
+            hidden = slug(hide(item.origin))
+            hidden = hidden if hide(hidden) == hidden else slug(hide(hidden))
+            renamed[item.dataset] = _free(hidden, item.origin, taken)
+            taken.add(renamed[item.dataset])
+    for item in present:
+        item.dataset = renamed.get(item.dataset, item.dataset)
+        stem = item.name_on_disk.rpartition(".")[0]
+        if item.name and _tells(item.name, resource_name(stem), stem, hide):
+            item.name = ""
+    return set(renamed)
+
+
+def _tells(name: str, made: str, origin: str, hide: Callable[[str], str]) -> bool:
+    """Return whether `name` shows what is to be hidden, or is what was `made` of an origin that does."""
+    return hide(name) != name or (name.startswith(made) and hide(origin) != origin)
+
+
+def assign_datasets(items: list[Item], by: str, hide: Callable[[str], str] = str) -> None:
     """Give every measurement a dataset (in place).
 
     A measurement whose key (folder, or match of the expression `by`) is the same as before keeps
@@ -25,6 +65,8 @@ def assign_datasets(items: list[Item], by: str) -> None:
         The inventory.
     by
         ``directory`` or a regular expression with a group ``dataset``.
+    hide
+        Returns a name with pseudonyms.
     """
     several = len({item.root for item in items}) > 1
     present = [item for item in items if item.state != "gone"]
@@ -50,7 +92,7 @@ def assign_datasets(items: list[Item], by: str) -> None:
                     item.reason = "its path does not match 'datasets.by', so it belongs to no dataset"
             continue
         if key not in settled:
-            settled[key] = _moved_dataset(arrived, staying) or _new_dataset(key, taken)
+            settled[key] = _moved_dataset(arrived, staying) or _new_dataset(key, taken, hide)
             taken.add(settled[key][0])
             staying.add(settled[key][0])
         for item in arrived:
@@ -79,16 +121,19 @@ def _moved_dataset(arrived: list[Item], staying: set[str]) -> tuple[str, str] | 
     return origins.most_common(1)[0][0] if origins else None
 
 
-def _new_dataset(key: str, taken: set[str]) -> tuple[str, str]:
-    name = slug(key)
+def _new_dataset(key: str, taken: set[str], hide: Callable[[str], str]) -> tuple[str, str]:
+    return _free(slug(hide(key)), key, taken), key
+
+
+def _free(name: str, key: str, taken: set[str]) -> str:
     if name in taken:
         name = f"{name}-{short_hash(key, digits=4)}"
     while name in taken:
         name += "x"
-    return name, key
+    return name
 
 
-def assign_names(items: list[Item]) -> None:
+def assign_names(items: list[Item], hide: Callable[[str], str] = str) -> None:
     """Give every measurement the name of its prepared file, unique in its dataset (in place).
 
     A name once given is kept; it says the folder's name first where the file's own says nothing.
@@ -101,7 +146,7 @@ def assign_names(items: list[Item]) -> None:
     for item in sorted(nameless, key=lambda i: (i.root, natural_key(i.source))):
         folder = item.folder.rpartition("/")[2] or item.root
         stem = item.source.rpartition("/")[2].rpartition(".")[0]
-        name = unique(resource_name(f"{stem}.rtdc", folder), taken[item.dataset])
+        name = unique(resource_name(f"{hide(stem)}.rtdc", hide(folder)), taken[item.dataset])
         taken[item.dataset].add(name.lower())
         item.name = name
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dcorflow.config import Config
@@ -12,6 +12,7 @@ from dcorflow.metadata.folders import FolderSettings
 from dcorflow.metadata.resolve import Wanted
 from dcorflow.metadata.sheet import DatasetSheet
 from dcorflow.naming import natural_key, resource_name, short_hash, unique
+from dcorflow.privacy.plain import with_pseudonyms
 from dcorflow.source.inventory import Item
 from dcorflow.source.walk import Tree, matches
 
@@ -34,6 +35,8 @@ class EntryMaker:
         What the settings want of each measurement.
     known
         (root, folder) -> (task file, DCOR dataset id) of what was uploaded by other means.
+    hide
+        Puts pseudonyms into a text.
     """
 
     def __init__(
@@ -44,10 +47,11 @@ class EntryMaker:
         sheet: DatasetSheet,
         wanted: Mapping[str, Wanted],
         known: Mapping[tuple[str, str], tuple[str, str]],
+        hide: Callable[[str], str],
     ) -> None:
         self.config, self.folders, self.sheet = config, folders, sheet
         self.trees = {tree.name: tree for tree in trees}
-        self.wanted, self.known = wanted, known
+        self.wanted, self.known, self.hide = wanted, known, hide
 
     def entry(self, dataset: str, items: list[Item]) -> tuple[dict[str, Any], list[str]]:
         """Return the entry of a dataset with the measurements `items`, and what is wrong with it."""
@@ -66,6 +70,7 @@ class EntryMaker:
                 f"dataset of '{present[0].key}': its folders were uploaded as different DCOR datasets "
                 f"({found}); split it with 'datasets.by'"
             )
+        fields = with_pseudonyms(fields, self.hide)
         companions, left = self._companions(present, {i.name.lower() for i in items})
         entry = {
             "dataset": dataset,
@@ -89,7 +94,7 @@ class EntryMaker:
         member = {name: getattr(item, name) for name in _MEMBER_FIELDS}
         return member | {
             "bytes": item.size,
-            "supplements": wanted.supplements,
+            "supplements": with_pseudonyms(wanted.supplements, self.hide),
             "origins": wanted.origins,
             "ignore": wanted.ignore,
         }
@@ -108,7 +113,7 @@ class EntryMaker:
                 if f".{suffix}" not in dcor()["suffixes"] or suffix == "rtdc":
                     left.append([seen.path, f"DCOR takes only {', '.join(dcor()['suffixes'])}"])
                     continue
-                final = unique(resource_name(name), taken)
+                final = unique(resource_name(self.hide(name)), taken)
                 taken.add(final.lower())
                 path = str(self.trees[root].root / seen.path)
                 chosen.append(

@@ -195,3 +195,13 @@ def holds(line: dict[str, Any] | None, entry: dict[str, Any], body_key: str, on_
 def check_holds(line: dict[str, Any] | None, expected: Callable[[dict[str, Any]], str]) -> bool:
     """Return whether the integrity check of a prepared measurement is still valid."""
     return line is not None and (bool(line["failure"]) or line["check_key"] == expected(line))
+
+
+def forget_datasets(work: Workdir, names: set[str]) -> None:
+    """Remove tasks and companions of datasets that have another name now."""
+    folder = work.state / "settled"
+    for path in sorted(folder.glob("*.json")) if names and folder.is_dir() else []:
+        for dataset in (_read(path) or {}).get("datasets", []):
+            if dataset["dataset"] in names:
+                for name in dataset["files"]:
+                    (work.datasets / dataset["dataset"] / name).unlink(missing_ok=True)

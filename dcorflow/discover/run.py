@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from dcorflow.config import Config
-from dcorflow.discover.datasets import assign_datasets, assign_names, belongs, uploaded_before
+from dcorflow.discover.datasets import (
+    assign_datasets,
+    assign_names,
+    belongs,
+    rename_hidden,
+    uploaded_before,
+)  # fmt: skip
 from dcorflow.discover.entries import EntryMaker
 from dcorflow.discover.plan import (
     OnDisk,
@@ -22,6 +28,7 @@ from dcorflow.discover.plan import (
     batch_minutes,
     batch_threads,
     check_holds,
+    forget_datasets,
     holds,
     scan_datasets,
 )  # fmt: skip
@@ -32,10 +39,14 @@ from dcorflow.metadata.folders import FolderSettings
 from dcorflow.metadata.matching import subject_of
 from dcorflow.metadata.resolve import Resolver, Wanted, settings_problems
 from dcorflow.metadata.sheet import DatasetSheet, MeasurementSheet, load_sheet
+from dcorflow.privacy.plain import without_private
+from dcorflow.privacy.redact import Redactor
+from dcorflow.privacy.settings import plan_of_prepare, plan_of_scan, privacy_problems
 from dcorflow.recipes import body_key, check_key, tail_key
 from dcorflow.records import RecordIndex
 from dcorflow.source.identity import Changes, Matcher
 from dcorflow.source.inventory import Item, load_inventory, save_inventory
+from dcorflow.source.neighbours import Neighbours
 from dcorflow.source.walk import Tree, walk
 from dcorflow.workdir import TASK_NAME, Workdir
 
@@ -56,6 +67,10 @@ class _Pass:
     def __init__(self, config: Config, work: Workdir, dry: bool) -> None:
         self.config, self.work, self.dry = config, work, dry
         self.warnings: list[str] = []
+        self.prepare = plan_of_prepare(config, work.root)
+        self.scan = plan_of_scan(config, self.prepare["pseudonyms"])
+        self.redactor = Redactor.from_settings(self.prepare)
+        self.hide = self.redactor.pseudonyms.hide
         self.trees = [self._walk(Path(root)) for root in config["input"]["root"]]
         self.roots = {tree.name: tree.root for tree in self.trees}
         self.index = RecordIndex(work).refresh(save=not dry)
@@ -66,7 +81,8 @@ class _Pass:
 
     def _walk(self, root: Path) -> Tree:
         _refuse_overlap(root, self.work.root)
-        tree = walk(root, self.config["input"]["include"], self.config["input"]["exclude"])
+        settings = self.config["input"]
+        tree = walk(root, settings["include"], settings["exclude"], self.prepare["settings_log"])
         self.warnings += [f"{root / folder}: {why}" for folder, why in sorted(tree.unreadable.items())]
         return tree
 
@@ -91,8 +107,9 @@ class _Pass:
             ),
         )
         changes = matcher.run()
-        assign_datasets(self.items, by)
-        assign_names(self.items)
+        renamed = rename_hidden(self.items, self.hide)
+        assign_datasets(self.items, by, self.hide)
+        assign_names(self.items, self.hide)
         known = uploaded_before(self.trees)
         wrong = self._resolve()
         self._leave_alone(known)
@@ -110,6 +127,7 @@ class _Pass:
             for folder in (self.work.records, self.work.results, state, *inside):
                 clean_leftovers(folder)
             save_inventory(self.work.inventory, self.items)
+            forget_datasets(self.work, renamed)
             plan = {"batches": batches, "groups": groups, "warnings": self.warnings}
             write_if_changed(self.work.state / "plan.json", to_json(plan))
         return Discovery(self.items, changes, self.planner.pending, self.warnings)
@@ -151,13 +169,17 @@ class _Pass:
                 item.reason = f"its folder was uploaded before as {task[1]} ({task[0]}); left alone"
 
     def _plan_batches(self, on_disk: OnDisk) -> list[str]:
-        limits, prepare = self.config["batches"], self.config["prepare"]
+        limits, prepare = self.config["batches"], self.prepare
+        neighbours = Neighbours(self.items)
         batches = assign_batches(self.items, limits["files"], int(limits["gigabytes"] * 1e9))
         key = body_key(prepare)
         for batch, members in batches.items():
             entries = [self._entry(item) for item in members]
             edits = {
-                e["measurement"]: [x.as_list() for x in self.wanted[e["measurement"]].edits] for e in entries
+                e["measurement"]: [
+                    without_private(x, self.redactor) for x in self.wanted[e["measurement"]].edits
+                ]
+                for e in entries
             }
             redo = [
                 e["measurement"]
@@ -167,6 +189,7 @@ class _Pass:
                     self.index.get(e["measurement"]),
                     lambda line: check_key(line["body_key"], line["content"]),
                 )
+                or neighbours.differ(e["dataset"], (self.index.get(e["measurement"]) or {}).get("basins", {}))
             ]
             retail = [m for m, wanted in edits.items() if m not in redo and self._tail_differs(m, wanted)]
             self.planner.pending.prepare += redo
@@ -175,6 +198,7 @@ class _Pass:
             plan = {
                 "batch": batch,
                 "prepare": prepare,
+                "scan": self.scan,
                 "threads": threads,
                 "mem_mb": batch_memory(threads),
                 "minutes": batch_minutes(members),
@@ -215,7 +239,7 @@ class _Pass:
             if item.dataset:
                 members[item.dataset].append(item)
         sheet = DatasetSheet(table, [subject_of(d, *sorted({i.key for i in m})) for d, m in members.items()])
-        make = EntryMaker(self.config, self.trees, self.folders, sheet, self.wanted, known)
+        make = EntryMaker(self.config, self.trees, self.folders, sheet, self.wanted, known, self.hide)
         entries, wrong = {}, list(sheet.problems)
         for dataset, items in members.items():
             entries[dataset], errors = make.entry(dataset, items)
@@ -235,6 +259,7 @@ class _Pass:
                 "datasets": [entries[d] for d in datasets],
                 "check": self.config["check"],
                 "naming": self.config["prepare"]["naming"],
+                "scan": self.scan,
                 "folder": str(self.work.datasets),  # tasks name their resources by full path
             }
             redo = self._lost_tasks(group, on_disk)
@@ -272,7 +297,7 @@ def check_settings(config: Config, work: Path) -> Config:
     """
     for root in config["input"]["root"]:
         _refuse_overlap(Path(root), work)
-    wrong = settings_problems(config) + title_problems(config)
+    wrong = settings_problems(config) + title_problems(config) + privacy_problems(config, work)
     if wrong:
         raise UsageError("the configuration needs changes:\n" + "\n".join(f"  - {w}" for w in wrong))
     return config

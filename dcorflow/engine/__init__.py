@@ -12,7 +12,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from .attributes import copy_attributes
+from .attributes import TextChange, copy_attributes
 from .digest import digest_plain
 from .errors import Copied, CorruptChunk, UnsupportedDataset
 from .fast import copy_fast, digest_fast
@@ -21,6 +21,7 @@ from .plain import copy_plain, digest_stored, write_plain
 __all__ = [
     "Copied",
     "CorruptChunk",
+    "TextChange",
     "UnsupportedDataset",
     "copy_attributes",
     "copy_dataset",
@@ -37,6 +38,7 @@ def copy_dataset(
     *,
     encoder: Literal["compat", "best"] = "compat",
     threads: int = 1,
+    change: TextChange | None = None,
 ) -> Copied:
     """Copy one dataset with its attributes, compressed and with checksums.
 
@@ -58,6 +60,8 @@ def copy_dataset(
         in front of Zstandard where it pays.
     threads
         Number of threads that decode and encode. The result does not depend on it.
+    change
+        Gives text attributes of the dataset another text.
 
     Raises
     ------
@@ -72,8 +76,8 @@ def copy_dataset(
     """
     if encoder not in ("compat", "best"):
         raise ValueError(f"unknown encoder {encoder!r}: expected 'compat' or 'best'")
-    copied = copy_fast(source, target, name, encoder, threads)
-    return copied if copied is not None else copy_plain(source, target, name)
+    copied = copy_fast(source, target, name, encoder, threads, change)
+    return copied if copied is not None else copy_plain(source, target, name, change)
 
 
 def write_array(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import h5py
 import numpy as np
+
+#: Gets name and text of an attribute, and returns the text that the copy shall have.
+TextChange = Callable[[str, bytes], bytes]
 
 
 def type_has(kind: h5py.h5t.TypeID, wanted: tuple[int, ...]) -> bool:
@@ -29,8 +34,15 @@ def has_variable_parts(kind: h5py.h5t.TypeID) -> bool:
     return kind.get_class() == h5py.h5t.VLEN
 
 
-def copy_attributes(source: h5py.Group | h5py.Dataset, target: h5py.Group | h5py.Dataset) -> list[str]:
+def copy_attributes(
+    source: h5py.Group | h5py.Dataset,
+    target: h5py.Group | h5py.Dataset,
+    change: TextChange | None = None,
+) -> list[str]:
     """Copy all attributes byte for byte: type, character set, padding and shape stay.
+
+    Where `change` gives another text, only that is ever written: no trace of the old one stays in
+    the file.
 
     Returns
     -------
@@ -44,6 +56,9 @@ def copy_attributes(source: h5py.Group | h5py.Dataset, target: h5py.Group | h5py
         if type_has(kind, (h5py.h5t.REFERENCE,)):
             left_out.append(name.decode("utf-8", "replace") if isinstance(name, bytes) else name)
             continue
+        text = isinstance(kind, h5py.h5t.TypeStringID)
+        if change is not None and text and _copy_changed(attribute, target, change):
+            continue
         copied = h5py.h5a.create(target.id, name, kind, space)
         if space.get_simple_extent_type() == h5py.h5s.NULL:
             continue
@@ -56,3 +71,30 @@ def copy_attributes(source: h5py.Group | h5py.Dataset, target: h5py.Group | h5py
             attribute.read(raw, kind)
             copied.write(raw, kind)
     return left_out
+
+
+def _copy_changed(attribute: h5py.h5a.AttrID, target: h5py.Group | h5py.Dataset, change: TextChange) -> bool:
+    """Copy a text attribute with another text; return False, and do nothing, where it stays the same."""
+    kind, space = attribute.get_type().copy(), attribute.get_space()
+    if space.get_simple_extent_type() == h5py.h5s.NULL:
+        return False
+    values = np.zeros(attribute.shape, attribute.dtype)
+    attribute.read(values)
+    name = attribute.name.decode("utf-8", "replace")
+    old = [
+        v.encode("utf-8", "surrogateescape") if isinstance(v, str) else bytes(v) for v in values.reshape(-1)
+    ]
+    new = [change(name, text) for text in old]
+    if new == old:
+        return False
+    if kind.is_variable_str():
+        written: np.ndarray = np.empty(values.shape, attribute.dtype)
+        written.reshape(-1)[:] = new
+        h5py.h5a.create(target.id, attribute.name, kind, space).write(written)
+        return True
+    size = max(map(len, new)) + 1
+    pad = b" " if kind.get_strpad() == h5py.h5t.STR_SPACEPAD else b"\0"
+    kind.set_size(size)
+    written = np.array([text.ljust(size, pad) for text in new], f"V{size}").reshape(values.shape)
+    h5py.h5a.create(target.id, attribute.name, kind, space).write(written, kind)
+    return True

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from . import layout as lay
-from .attributes import copy_attributes
+from .attributes import TextChange, copy_attributes
 from .choose import SAMPLE_BOUNDS, SAMPLE_PART, SAMPLED_BYTES, SAMPLES, Account, Mix, bound, choose, scattered
 from .digest import Hasher
 from .encode import SMOOTH, STANDARD, Encoding, plain, shuffled
@@ -88,9 +88,19 @@ class FastCopy:
         Where it goes.
     threads
         Number of threads.
+    change
+        Gives text attributes another text.
     """
 
-    def __init__(self, source: h5py.Dataset, target: h5py.Group, name: str, threads: int) -> None:
+    def __init__(
+        self,
+        source: h5py.Dataset,
+        target: h5py.Group,
+        name: str,
+        threads: int,
+        change: TextChange | None = None,
+    ) -> None:
+        self.change = change
         self.source, self.target, self.name, self.threads = source, target, name, threads
         self.reader = Reader(source)
         self.fill = lay.fill_value(source)
@@ -146,7 +156,7 @@ class FastCopy:
         return dataclasses.replace(self.base, chunks=chunks, filters=(*prefix, *lay.PLAIN_FILTERS))
 
     def _finish(self, dataset: h5py.Dataset, hasher: Hasher, layout: lay.Layout, words: str) -> Copied:
-        left = tuple(copy_attributes(self.source, dataset))
+        left = tuple(copy_attributes(self.source, dataset, self.change))
         stored = dataset.id.get_storage_size()
         return Copied(hasher.digest(), lay.decoded_bytes(layout), stored, words, left)
 
@@ -324,13 +334,14 @@ def copy_fast(
     name: str,
     encoder: Literal["compat", "best"],
     threads: int,
+    change: TextChange | None = None,
 ) -> Copied | None:
     """Copy a dataset, see :func:`dcorflow.engine.copy_dataset`; None if HDF5 has to do it."""
     lay.refuse(source)
     hasher_of(source)
     if not Reader.fits(source):
         return None
-    copy = FastCopy(source, target, name, threads)
+    copy = FastCopy(source, target, name, threads, change)
     if copy.reader.accepted:
         return copy.pass_through()
     if tuned_chunks(copy.reader, copy.base.chunks) is None:

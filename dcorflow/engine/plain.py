@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from . import layout as lay
-from .attributes import copy_attributes
+from .attributes import TextChange, copy_attributes
 from .digest import Hasher, has_pointers, iter_blocks
 from .errors import Copied, CorruptChunk, UnsupportedDataset
 from .filters import FLETCHER32, Undecodable, verify_fletcher32
@@ -151,7 +151,9 @@ def blocks_of(source: h5py.Dataset) -> list[tuple[slice, ...]]:
     return list(iter_blocks(source.shape, size, BLOCK_BYTES, step))
 
 
-def copy_plain(source: h5py.Dataset, target: h5py.Group, name: str) -> Copied:
+def copy_plain(
+    source: h5py.Dataset, target: h5py.Group, name: str, change: TextChange | None = None
+) -> Copied:
     """Copy one dataset block by block through HDF5, with Zstandard level 5 and fletcher32.
 
     See :func:`dcorflow.engine.copy_dataset`.
@@ -167,7 +169,7 @@ def copy_plain(source: h5py.Dataset, target: h5py.Group, name: str) -> Copied:
         stored, values = reader.read(block)
         hasher.update(values if block else values.reshape(1))
         write_block(dataset, block or (slice(0, 1),), stored, text)
-    left = tuple(copy_attributes(source, dataset))
+    left = tuple(copy_attributes(source, dataset, change))
     dataset.flush()
     stored_bytes = dataset.id.get_storage_size()
     words = STANDARD if dataset.fletcher32 else f"{STANDARD}, without checksum"

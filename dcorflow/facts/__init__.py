@@ -1,4 +1,4 @@
-"""Facts about DCOR that the project ships, as YAML."""
+"""Facts that the project ships, as YAML: about DCOR, and about private text."""
 
 from __future__ import annotations
 
@@ -13,5 +13,13 @@ import yaml
 def dcor() -> dict[str, Any]:
     """Return what a DCOR server accepts: ``suffixes``, ``licenses``, ``supplements``."""
     path = Path(__file__).parent / "dcor.yaml"
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+@cache
+def privacy() -> dict[str, Any]:
+    """Return what is private in text: by kind, how it is found and what is harmless all the same."""
+    path = Path(__file__).parent / "privacy.yaml"
     loaded: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return loaded

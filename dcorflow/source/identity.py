@@ -91,7 +91,7 @@ class Matcher:
         item.unseen = False
         item.note, item.linked = found.note, found.linked
         before = item.state
-        sizes_differ = [f.size for f in item.files] != [f.size for f in found.files]
+        sizes_differ = _sizes_differ(item, found)
         differs = item.files != found.files or item.kind != found.kind
         item.kind, item.files = found.kind, found.files
         if before == "gone":
@@ -288,3 +288,11 @@ def _new_id(found: Found, taken: set[str]) -> str:
         if name not in taken:
             return name
         number += 1
+
+
+def _sizes_differ(item: Item, found: Found) -> bool:
+    """Return whether files of a measurement grew or came; a settings file beside an `.rtdc` may come."""
+    before = {f.path: f.size for f in item.files}
+    if found.kind == "rtdc":
+        return any(before.get(f.path, f.size) != f.size for f in found.files)
+    return list(before.values()) != [f.size for f in found.files]

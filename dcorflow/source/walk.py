@@ -105,11 +105,12 @@ def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
 _IGNORED, _NO_MEASUREMENT = _any_of(IGNORED_NAMES), _any_of(IGNORED_MEASUREMENTS)
 
 
-def walk(root: Path, include: Sequence[str], exclude: Sequence[str]) -> Tree:
+def walk(root: Path, include: Sequence[str], exclude: Sequence[str], settings_log: bool = False) -> Tree:
     """Find everything below `root`; the result does not depend on the file system's order.
 
     Folders behind symbolic links are entered after all others and each folder only once, so links
-    in a circle end and a file keeps the path without links. Nothing is opened.
+    in a circle end and a file keeps the path without links. Nothing is opened. With `settings_log`,
+    the `M*_SoftwareSettings.ini` beside an `.rtdc` file belongs to it.
 
     Raises
     ------
@@ -139,7 +140,7 @@ def walk(root: Path, include: Sequence[str], exclude: Sequence[str]) -> Tree:
         tree.links |= {path for path, link in folders if link or over_link}
         waiting += [path for path, link in reversed(folders) if not link]
         linked += [path for path, link in folders if link]
-        _take_files(tree, folder, files, include)
+        _take_files(tree, folder, files, include, settings_log)
     tree.measurements.sort(key=lambda found: found.path)
     return tree
 
@@ -170,7 +171,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _take_files(
-    tree: Tree, folder: str, files: list[tuple[str, os.DirEntry[str]]], include: Sequence[str]
+    tree: Tree,
+    folder: str,
+    files: list[tuple[str, os.DirEntry[str]]],
+    include: Sequence[str],
+    settings_log: bool,
 ) -> None:
     """Add the measurements, companions, settings and tasks of one folder to the tree."""
     plain: dict[str, SourceFile] = {}
@@ -185,7 +190,7 @@ def _take_files(
             plain[name] = seen
         if suffix and not _NO_MEASUREMENT.match(lower) and matches(path, include):
             measured.append((name, suffix[1:], problem))
-    taken = _take_measurements(tree, folder, measured, plain)
+    taken = _take_measurements(tree, folder, measured, plain, settings_log)
     for name, seen in plain.items():
         if name == FOLDER_FILE:
             tree.settings[folder] = seen
@@ -214,7 +219,11 @@ def _look(path: str, entry: os.DirEntry[str]) -> tuple[SourceFile | None, str]:
 
 
 def _take_measurements(
-    tree: Tree, folder: str, measured: list[tuple[str, str, str]], plain: dict[str, SourceFile]
+    tree: Tree,
+    folder: str,
+    measured: list[tuple[str, str, str]],
+    plain: dict[str, SourceFile],
+    settings_log: bool,
 ) -> set[str]:
     """Add a folder's measurements; return the names of all files that belong to them."""
     taken: set[str] = set()
@@ -232,7 +241,11 @@ def _take_measurements(
             rtdc = next(r for r, tdms in converted.items() if tdms == name)
             tree.converted[path] = f"{folder}/{rtdc}" if folder else rtdc
             continue
-        names = [name] if kind == "rtdc" else [name, *_side_files(name, plain)]
+        if kind == "tdms":
+            names = [name, *_side_files(name, plain)]
+        else:
+            names = [name, *(_settings_file(name, plain) if settings_log else [])]
+            taken |= set(names)
         files = tuple(plain[n] for n in names if n in plain)
         note = (
             f"{converted[name]} beside it is the same measurement, unconverted" if name in converted else ""
@@ -241,6 +254,12 @@ def _take_measurements(
             Found(tree.name, path, kind, files, note, problem, linked=path in tree.links)
         )
     return taken
+
+
+def _settings_file(name: str, plain: dict[str, SourceFile]) -> list[str]:
+    """Return the settings of the acquisition software that belong to the measurement `M*.rtdc`."""
+    wanted = f"{re.split(r'[_.]', name)[0]}_SoftwareSettings.ini"
+    return [wanted] if name.startswith("M") and wanted in plain else []
 
 
 def _side_files(name: str, plain: dict[str, SourceFile]) -> list[str]:

@@ -1,0 +1,1 @@
+"""Private text: find it in everything that would be published, and replace it."""

@@ -1,0 +1,139 @@
+"""Look for private text in a prepared file: attributes, logs, tables, basins, names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from dcorflow.hdf5 import basin_definitions, open_source
+from dcorflow.naming import is_absolute
+from dcorflow.privacy.document import Document, Finding
+from dcorflow.privacy.kinds import BASIN, own
+from dcorflow.privacy.redact import decode
+
+#: Bytes of text that are read from one dataset; what is beyond is said to be unseen.
+_MOST = 16 << 20
+#: Kind of what could not be looked into: it keeps nothing back, but a person should know.
+UNSEEN = "unseen"
+#: Attributes that every feature has; they hold numbers.
+_NUMBERS = (b"min", b"max", b"mean")
+
+
+def scan_file(path: Path, private: Sequence[Sequence[str]]) -> list[Finding]:
+    """Return the private text in a measurement.
+
+    Parameters
+    ----------
+    path
+        A prepared `.rtdc` file.
+    private
+        Own patterns as pairs of kind and regular expression.
+
+    Raises
+    ------
+    MeasurementError
+        Where the file cannot be opened.
+    """
+    document = Document()
+    with open_source(path) as h5:
+        _add_object(document, "", h5py.h5o.open(h5.id, b"/"))
+        _add_basins(document, h5)
+        front = h5.userblock_size
+    if front:
+        with path.open("rb") as stream:
+            document.add("userblock", decode(stream.read(min(front, _MOST)))[0])
+    return document.search(own(private))
+
+
+def _add_object(document: Document, path: str, item: h5py.h5g.GroupID | h5py.h5d.DatasetID) -> None:
+    """Add an object and what is below it; a prepared file holds no links."""
+    _add_attributes(document, path, item)
+    if isinstance(item, h5py.h5d.DatasetID):
+        if _holds_text(item.get_type()):
+            _add_dataset(document, path, h5py.Dataset(item))
+    elif isinstance(item, h5py.h5g.GroupID):
+        for raw in item:
+            name = f"{path}/{raw.decode('utf-8', 'replace')}".lstrip("/")
+            document.add(name, name)
+            _add_object(document, name, h5py.h5o.open(item, raw))
+
+
+def _add_attributes(document: Document, path: str, item: h5py.h5g.GroupID | h5py.h5d.DatasetID) -> None:
+    """Add text attributes as `name = value`, so that the name tells what the value is."""
+    count = h5py.h5a.get_num_attrs(item)
+    if count == 0 or (count == len(_NUMBERS) and all(h5py.h5a.exists(item, n) for n in _NUMBERS)):
+        return
+    names: list[bytes] = []
+    h5py.h5a.iterate(item, names.append)
+    for raw in names:
+        if raw in _NUMBERS:
+            continue
+        name = raw.decode("utf-8", "replace")
+        attribute = h5py.h5a.open(item, raw)
+        if attribute.get_type().get_class() not in (h5py.h5t.STRING, h5py.h5t.VLEN):
+            document.add(f"{path}@{name}", name)
+            continue
+        if attribute.get_space().get_simple_extent_type() == h5py.h5s.NULL:
+            continue
+        values = np.zeros(attribute.shape, attribute.dtype)
+        attribute.read(values)
+        for value in values.reshape(-1).tolist():
+            document.add(f"{path}@{name}", f"{name} = {_text(value)}")
+
+
+def _holds_text(kind: h5py.h5t.TypeID) -> bool:
+    if isinstance(kind, h5py.h5t.TypeCompoundID):
+        return any(_holds_text(kind.get_member_type(i)) for i in range(kind.get_nmembers()))
+    return kind.get_class() in (h5py.h5t.STRING, h5py.h5t.VLEN, h5py.h5t.OPAQUE)
+
+
+def _add_dataset(document: Document, path: str, dataset: h5py.Dataset) -> None:
+    """Add the lines of a text dataset, or the text columns of a table."""
+    if path.startswith("basins/") or dataset.shape is None or not dataset.size:
+        return
+    rows: np.ndarray = np.atleast_1d(dataset[()] if dataset.nbytes <= _MOST else _first(dataset))
+    if dataset.nbytes > _MOST:
+        document.findings.append(Finding(path, UNSEEN, f"only the first {_MOST >> 20} MB were looked at"))
+    if rows.dtype.names is None:
+        document.add(path, "\n".join(map(_line, rows.reshape(-1).tolist())), numbered=True)
+        return
+    for name in rows.dtype.names:
+        if rows.dtype[name].kind in "SOV":
+            lines = [f"{name} = {_line(value)}" for value in rows[name].reshape(-1).tolist()]
+            document.add(f"{path}[{name}]", "\n".join(lines), numbered=True)
+
+
+def _first(dataset: h5py.Dataset) -> np.ndarray:
+    count = max(1, _MOST * len(dataset) // dataset.nbytes) if dataset.shape else 1
+    first: np.ndarray = dataset[:count]
+    return first
+
+
+def _add_basins(document: Document, h5: h5py.File) -> None:
+    """Add the definitions of basins value by value, and the absolute paths among them."""
+    for name, definition in basin_definitions(h5).items():
+        place = f"basins/{name}"
+        if isinstance(definition, list):
+            document.add(place, "\n".join(definition), numbered=True)
+            continue
+        paths = definition.get("paths") if definition.get("type") == "file" else None
+        for key, value in definition.items():
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    document.add(f"{place} {key}", text, path=value is not paths)
+        for path in paths if isinstance(paths, list) else []:
+            if isinstance(path, str) and is_absolute(path):
+                document.findings.append(Finding(f"{place} paths", BASIN, path))
+
+
+def _line(value: object) -> str:
+    return _text(value).replace("\n", " ")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return decode(value)[0].rstrip("\0")
+    return str(value)
