@@ -81,6 +81,7 @@ class _Writer:
         self.source, self.target = source, target
         self.settings, self.threads = settings, threads
         self.body = Body()
+        self.credit = engine.Credit()
         self.basins = _basin_definitions(source)
 
     def copy(self, entries: list[Entry]) -> Body:
@@ -152,7 +153,7 @@ class _Writer:
         group = self.target.require_group(parent) if parent else self.target
         try:
             copied = engine.copy_dataset(
-                source, group, name, encoder=self.settings.encoder, threads=self.threads
+                source, group, name, encoder=self.settings.encoder, threads=self.threads, credit=self.credit
             )
         except engine.UnsupportedDataset as error:
             raise MeasurementError(f"{error}; it cannot be published", "unfit") from error

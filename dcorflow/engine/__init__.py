@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from .attributes import copy_attributes
+from .choose import Credit
 from .digest import digest_plain
 from .errors import Copied, CorruptChunk, UnsupportedDataset
 from .fast import copy_fast, digest_fast
@@ -21,6 +22,7 @@ from .plain import copy_plain, digest_stored, write_plain
 __all__ = [
     "Copied",
     "CorruptChunk",
+    "Credit",
     "UnsupportedDataset",
     "copy_attributes",
     "copy_dataset",
@@ -37,6 +39,7 @@ def copy_dataset(
     *,
     encoder: Literal["compat", "best"] = "compat",
     threads: int = 1,
+    credit: Credit | None = None,
 ) -> Copied:
     """Copy one dataset with its attributes, compressed and with checksums.
 
@@ -58,6 +61,9 @@ def copy_dataset(
         in front of Zstandard where it pays.
     threads
         Number of threads that decode and encode. The result does not depend on it.
+    credit
+        Shared by the copies of a file's datasets: what one of them saves, another may spend. The
+        file is then never larger than with the standard encoding, though a dataset can be.
 
     Raises
     ------
@@ -72,7 +78,7 @@ def copy_dataset(
     """
     if encoder not in ("compat", "best"):
         raise ValueError(f"unknown encoder {encoder!r}: expected 'compat' or 'best'")
-    copied = copy_fast(source, target, name, encoder, threads)
+    copied = copy_fast(source, target, name, encoder, threads, credit or Credit())
     return copied if copied is not None else copy_plain(source, target, name)
 
 
