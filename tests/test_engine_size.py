@@ -92,3 +92,48 @@ def test_images_have_encodings_without_small_blocks(monkeypatch):
     finally:
         monkeypatch.undo()
         plugins.has_small_blocks.cache_clear()
+
+
+def smooth_images(seed: int) -> np.ndarray:
+    """Return background images (400, 40, 100) as uint8: each stays for ten events."""
+    rng = np.random.default_rng(seed)
+    few = np.rint(110 + 20 * np.sin(np.arange(100) / 9) + rng.normal(0, 0.3, (40, 40, 100)))
+    return np.repeat(few, 10, axis=0).astype("u1")
+
+
+def lit_images(seed: int) -> np.ndarray:
+    """Return noisy images (400, 40, 100) as uint8, brighter from row to row."""
+    rng = np.random.default_rng(seed)
+    light = 40 + 4 * np.arange(40)[:, None]
+    return np.rint(light + rng.normal(0, 2.6, (400, 40, 100))).astype("u1")
+
+
+def test_what_one_dataset_saves_another_may_spend():
+    """The file is not larger than with level 5, whatever the order; without credit, no dataset is."""
+    noisy, smooth = lit_images(1), smooth_images(1)
+    spent = {}
+    for order in (("noisy", "smooth"), ("smooth", "noisy")):
+        credit, stored, standard = engine.Credit(), {}, {}
+        with h5py.File.in_memory() as h5, h5py.File.in_memory() as out:
+            for name in order:
+                options = {"data": {"noisy": noisy, "smooth": smooth}[name], "chunks": (10, 40, 100)}
+                source = h5.create_dataset(name, **options)
+                level5 = h5.create_dataset(
+                    f"{name}5", **options, fletcher32=True, **hdf5plugin.Zstd(clevel=5)
+                )
+                standard[name] = level5.id.get_storage_size()
+                stored[name] = engine.copy_dataset(source, out, name, credit=credit).stored_bytes
+        assert sum(stored.values()) <= sum(standard.values())
+        assert 0 <= credit.saved <= sum(standard.values()) - sum(stored.values())
+        spent[order[0]] = stored["smooth"] / standard["smooth"]
+    assert spent["smooth"] <= 1 < spent["noisy"]
+
+
+def test_credit_is_never_given_before_it_is_saved():
+    credit = choose.Credit()
+    assert credit.goal(1000) == choose.GOAL
+    credit.note(900, 0.9)
+    assert credit.saved == pytest.approx(100)
+    assert choose.GOAL < credit.goal(1000) <= choose.GOAL + 0.1
+    credit.note(1200, 1.2)
+    assert credit.goal(1000) == choose.GOAL

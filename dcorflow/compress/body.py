@@ -107,6 +107,7 @@ class _Writer:
         self.settings, self.threads, self.neighbour = settings, threads, neighbour
         self.redactor = settings.redactor
         self.body = Body()
+        self.credit = engine.Credit()
         self.basins = basin_definitions(source)
 
     def copy(self, entries: list[Entry], beside: Sequence[Path]) -> Body:
@@ -215,7 +216,13 @@ class _Writer:
         try:
             if not self._copy_redacted(source, entry.path, group, change):
                 copied = engine.copy_dataset(
-                    source, group, name, encoder=self.settings.encoder, threads=self.threads, change=change
+                    source,
+                    group,
+                    name,
+                    encoder=self.settings.encoder,
+                    threads=self.threads,
+                    credit=self.credit,
+                    change=change,
                 )
                 self._note_copied(entry.path, copied)
         except engine.UnsupportedDataset as error:

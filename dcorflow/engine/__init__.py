@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from .attributes import TextChange, copy_attributes
+from .choose import Credit
 from .digest import digest_plain
 from .errors import Copied, CorruptChunk, UnsupportedDataset
 from .fast import copy_fast, digest_fast
@@ -21,6 +22,7 @@ from .plain import copy_plain, digest_stored, write_plain
 __all__ = [
     "Copied",
     "CorruptChunk",
+    "Credit",
     "TextChange",
     "UnsupportedDataset",
     "copy_attributes",
@@ -38,6 +40,7 @@ def copy_dataset(
     *,
     encoder: Literal["compat", "best"] = "compat",
     threads: int = 1,
+    credit: Credit | None = None,
     change: TextChange | None = None,
 ) -> Copied:
     """Copy one dataset with its attributes, compressed and with checksums.
@@ -60,6 +63,9 @@ def copy_dataset(
         in front of Zstandard where it pays.
     threads
         Number of threads that decode and encode. The result does not depend on it.
+    credit
+        Shared by the copies of a file's datasets: what one of them saves, another may spend. The
+        file is then never larger than with the standard encoding, though a dataset can be.
     change
         Gives text attributes of the dataset another text.
 
@@ -76,7 +82,7 @@ def copy_dataset(
     """
     if encoder not in ("compat", "best"):
         raise ValueError(f"unknown encoder {encoder!r}: expected 'compat' or 'best'")
-    copied = copy_fast(source, target, name, encoder, threads, change)
+    copied = copy_fast(source, target, name, encoder, threads, credit or Credit(), change)
     return copied if copied is not None else copy_plain(source, target, name, change)
 
 

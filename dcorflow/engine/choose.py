@@ -20,6 +20,8 @@ from .parallel import LAG
 
 #: Goal for the size, relative to the standard one; the rest is a margin for what samples miss.
 GOAL = 0.998
+#: Part of the bytes saved in a file that its next dataset may spend, and the goal it may then have.
+CREDIT_SPENT, GOAL_LIMIT = 0.25, 1.1
 #: Every so many bands of an encoding the standard one is tried, too, on a part of the band; more
 #: seldom where there is room to spare.
 PROBE_EVERY, PROBE_SELDOM, ROOMY = 64, 256, 0.97
@@ -35,6 +37,30 @@ SAMPLE_PART = 96
 SAMPLE_BOUNDS = (2**18, 4 * 2**20)
 #: What one per cent of size is worth in milliseconds per megabyte, by encoder.
 SIZE_WORTH = {"compat": 0.1, "best": 1.0}
+
+
+@dataclass
+class Credit:
+    """Bytes that the datasets of a file so far are smaller than with the standard encoding.
+
+    Part of them may be spent where time can be saved: what counts is the size of the file.
+
+    Attributes
+    ----------
+    saved
+        Estimated bytes, from below.
+    """
+
+    saved: float = 0.0
+
+    def goal(self, standard: float) -> float:
+        """Return the goal for the size of a dataset of `standard` bytes, relative to them."""
+        spent = CREDIT_SPENT * max(self.saved, 0.0)
+        return min(GOAL + spent / max(standard, 1.0), GOAL_LIMIT)
+
+    def note(self, stored: float, ratio: float) -> None:
+        """Note that a dataset takes `stored` bytes, `ratio` times the standard ones at most."""
+        self.saved += stored / ratio - stored
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,18 @@ import numpy as np
 
 from . import layout as lay
 from .attributes import TextChange, copy_attributes
-from .choose import SAMPLE_BOUNDS, SAMPLE_PART, SAMPLED_BYTES, SAMPLES, Account, Mix, bound, choose, scattered
+from .choose import (
+    SAMPLE_BOUNDS,
+    SAMPLE_PART,
+    SAMPLED_BYTES,
+    SAMPLES,
+    Account,
+    Credit,
+    Mix,
+    bound,
+    choose,
+    scattered,
+)
 from .digest import Hasher
 from .encode import SMOOTH, STANDARD, Encoding, plain, shuffled
 from .errors import Copied
@@ -33,7 +44,7 @@ SPLIT_BYTES = 3 * 2**19
 #: as long as the rest.
 SMOOTH_FROM = 10
 #: Roughly what HDF5 stores beside a chunk, and for one more filter of a dataset, in bytes.
-INDEX_BYTES, FILTER_BYTES = 40, 200
+INDEX_BYTES, FILTER_BYTES = 40, 400
 #: Encodings with a shuffle that small datasets try.
 SMALL_WORDS = ("bitshuffle + zstd dfast", "shuffle + zstd level 5")
 
@@ -88,6 +99,8 @@ class FastCopy:
         Where it goes.
     threads
         Number of threads.
+    credit
+        What the datasets of the file saved so far.
     change
         Gives text attributes another text.
     """
@@ -98,10 +111,12 @@ class FastCopy:
         target: h5py.Group,
         name: str,
         threads: int,
+        credit: Credit,
         change: TextChange | None = None,
     ) -> None:
         self.change = change
         self.source, self.target, self.name, self.threads = source, target, name, threads
+        self.credit = credit
         self.reader = Reader(source)
         self.fill = lay.fill_value(source)
         self.base = lay.base_layout(source)
@@ -246,7 +261,8 @@ class FastCopy:
         if encoder == "best" and not smooth:
             candidates += shuffled(reader.itemsize, math.prod(chunks))
         sizes |= self._try(places[:1], unit, rows, candidates)
-        mix = choose({e: size / standard for e, [(size, standard)] in sizes.items()}, encoder)
+        goal = self.credit.goal(units * sizes[STANDARD][0][1])
+        mix = choose({e: size / standard for e, [(size, standard)] in sizes.items()}, encoder, goal=goal)
         if mix is None or (same and mix.fast == STANDARD):
             return self.base.chunks, None
         ratios = {STANDARD: bound(sizes[STANDARD], units)}
@@ -257,9 +273,9 @@ class FastCopy:
                 sizes[encoding] += pairs
             taken = more
             ratios |= {e: bound(sizes[e], units) for e in chosen}
-            mix = choose(ratios, encoder)
+            mix = choose(ratios, encoder, goal=goal)
             if mix is not None and not (same and mix.fast == STANDARD):
-                return chunks, Account(mix, ratios)
+                return chunks, Account(mix, ratios, goal)
         return self.base.chunks, None
 
     def _try(
@@ -323,8 +339,11 @@ class FastCopy:
                 dataset.id.write_direct_chunk(offset, payload, mask)
             if account is not None:
                 account.add(done.encoding, done.size, done.probe)
-        if account is not None and account.finish() > 1:
-            return None
+        if account is not None:
+            ratio, stored = account.finish(), dataset.id.get_storage_size()
+            if ratio > max(1.0, account.goal):
+                return None
+            self.credit.note(stored, ratio)
         return self._finish(dataset, hasher, layout, mix.words)
 
 
@@ -334,6 +353,7 @@ def copy_fast(
     name: str,
     encoder: Literal["compat", "best"],
     threads: int,
+    credit: Credit,
     change: TextChange | None = None,
 ) -> Copied | None:
     """Copy a dataset, see :func:`dcorflow.engine.copy_dataset`; None if HDF5 has to do it."""
@@ -341,7 +361,7 @@ def copy_fast(
     hasher_of(source)
     if not Reader.fits(source):
         return None
-    copy = FastCopy(source, target, name, threads, change)
+    copy = FastCopy(source, target, name, threads, credit, change)
     if copy.reader.accepted:
         return copy.pass_through()
     if tuned_chunks(copy.reader, copy.base.chunks) is None:
