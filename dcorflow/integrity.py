@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from dcorflow.compress.prepare import Entry, replace_tail
 from dcorflow.errors import MeasurementError, explain_os_error, is_interrupt
 from dcorflow.hdf5 import members, open_source
 from dcorflow.memory import release_memory
+from dcorflow.metadata.keys import DATA_KEYS
 from dcorflow.naming import short_hash, to_ascii
 from dcorflow.privacy.scan import scan_file
 from dcorflow.privacy.settings import SHIPPED_ONLY
@@ -38,6 +40,19 @@ _DCORAID_CHECKS = (
     "check_features_unknown_hdf5",
     "check_external_links",
 )
+#: Checks whose findings depend on the data alone, and on metadata that the data decide.
+_DATA_CHECKS = (
+    "check_basin_features_internal",
+    "check_compression",
+    "check_empty",
+    "check_external_links",
+    "check_feat_index",
+    "check_feature_size",
+    "check_features_unknown_hdf5",
+    "check_fmt_hdf5",
+    "check_fmt_hdf5_swmr_mode",
+    "check_ml_class",
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,8 @@ class Cue:
         ``source``, ``prepared`` or ``both``.
     unfit
         Whether DCOR-Aid would refuse a dataset with this file.
+    check
+        Name of dclab's check, empty where it stopped or warned.
     """
 
     id: str
@@ -64,6 +81,7 @@ class Cue:
     message: str
     file: str
     unfit: bool = False
+    check: str = ""
 
 
 def _words(text: str) -> str:
@@ -81,11 +99,18 @@ def _identify(category: str, section: str, key: str, message: str) -> str:
     return f"{kind}:{words}" if len(words) <= 80 else f"{kind}:{words[:71]}-{short_hash(words)}"
 
 
-def read_cues(path: Path, file: str) -> list[Cue]:
+def read_cues(path: Path, file: str, known: Iterable[Cue] | None = None) -> list[Cue]:
     """Return dclab's findings on a measurement (`.rtdc` or `.tdms`), one of each id.
 
     The checks are those of `IntegrityChecker.check`, called one by one to know which are decisive.
     A file that makes dclab's check fail gives a violation that says so.
+
+    Parameters
+    ----------
+    path, file
+        The measurement; ``source`` or ``prepared``.
+    known
+        Findings on the same data with other metadata: what depends on the data is taken from them.
     """
     from dclab.rtdc_dataset.check import IntegrityChecker
 
@@ -93,11 +118,14 @@ def read_cues(path: Path, file: str) -> list[Cue]:
         with IntegrityChecker(path) as checker:
             _list_features_once(checker)
             found = [_cue(c, file) for c in checker.warn_cues]
+            found += [c for c in known or () if c.check in _DATA_CHECKS]
             for name in sorted(n for n in dir(checker) if n.startswith("check_")):
+                if known is not None and name in _DATA_CHECKS:
+                    continue
                 if name.startswith("check_fl_") and not checker.has_fluorescence:
                     continue
                 cues = getattr(checker, name)()
-                found += [_cue(c, file, name in _DCORAID_CHECKS) for c in cues]
+                found += [_cue(c, file, name) for c in cues]
     except OSError as error:
         if words := explain_os_error(error):
             raise MeasurementError(words, "environment") from error
@@ -117,11 +145,11 @@ def _list_features_once(checker: Any) -> None:
         events.keys = lambda: list(names)
 
 
-def _cue(cue: Any, file: str, decides: bool = False) -> Cue:
+def _cue(cue: Any, file: str, check: str = "") -> Cue:
     section, key = cue.cfg_section or "", cue.cfg_key or ""
     name = _identify(cue.category, section, key, cue.msg)
-    unfit = decides and cue.level == "violation"
-    return Cue(name, cue.level, cue.category, section, key, cue.msg, file, unfit)
+    unfit = check in _DCORAID_CHECKS and cue.level == "violation"
+    return Cue(name, cue.level, cue.category, section, key, cue.msg, file, unfit, check)
 
 
 def _stopped(error: BaseException, file: str) -> Cue:
@@ -233,10 +261,17 @@ def check(entry: Entry, work: Workdir, threads: int, scan: Mapping[str, Any] = S
     return record
 
 
-def _finish(record: Record, target: Path, sums: dict[str, str], scan: Mapping[str, Any]) -> None:
+def _finish(
+    record: Record,
+    target: Path,
+    sums: dict[str, str],
+    scan: Mapping[str, Any],
+    known: Iterable[Cue] | None = None,
+) -> None:
     """Add what depends on the final bytes: findings on the prepared file, and its checksums."""
     record.prepared |= sums
-    record.check["prepared"] = [asdict(c) for c in read_cues(target, "prepared")]
+    record.check["prepared"] = [asdict(c) for c in read_cues(target, "prepared", known)]
+    record.check["dclab"] = version("dclab")
     _scan(record, target, scan)
 
 
@@ -264,14 +299,26 @@ def merge_metadata(
     if record.tail_key == recipes.tail_key(edits) and "sha256" in record.prepared:
         return record
     try:
+        facts = {key: record.metadata.get(key) for key in DATA_KEYS}
+        known = _still_true(record)
         if record.tail_key != recipes.tail_key(edits):
             replace_tail(record, edits, work)
+        if facts != {key: record.metadata.get(key) for key in DATA_KEYS}:
+            known = None
         target = entry.target(work)
-        _finish(record, target, seal(target), scan)
+        _finish(record, target, seal(target), scan, known)
     except (MeasurementError, OSError) as error:
         _fail(record, error)
     save_record(work, record)
     return record
+
+
+def _still_true(record: Record) -> list[Cue] | None:
+    """Return the findings on the prepared file; None where they must all be made anew."""
+    cues = [Cue(**c) for c in record.check.get("prepared", [])]
+    stopped = any(c.id == "check:failed" for c in cues)
+    same = record.check.get("dclab") == version("dclab") and not stopped
+    return cues if same else None
 
 
 def cues_of(record: Record) -> list[Cue]:
