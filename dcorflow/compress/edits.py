@@ -103,7 +103,7 @@ def is_value(value: Any) -> bool:
 def all_values(h5: h5py.File) -> dict[str, Any]:
     """Return the metadata ``section:key`` of a file as plain data."""
     found = {}
-    for key in sorted(h5.attrs):
+    for key in sorted(k for k in h5.attrs if isinstance(k, str)):  # others are bytes that are no text
         if ":" not in key:
             continue
         try:

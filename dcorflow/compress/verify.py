@@ -164,7 +164,7 @@ class _Comparison:
     def _attributes(self, path: str) -> list[str]:
         ours, theirs = self.prepared[path].attrs, self.source[path].attrs
         problems = []
-        for name in sorted({*ours, *theirs}):
+        for name in sorted({*ours, *theirs}, key=str):
             if (path == "/" and name in self.edited) or f"{path}@{name}" in self.dropped:
                 continue
             if name not in ours:
@@ -172,12 +172,20 @@ class _Comparison:
             elif name not in theirs:
                 if (path, name) not in self.added:
                     problems.append(f"attribute '{name}' of '{path}' is not in the source")
-            elif not _same(ours[name], theirs[name]) and not self._fits(path, name):
-                problems.append(
-                    f"attribute '{name}' of '{path}': expected {text_of(theirs[name])}, "
-                    f"found {text_of(ours[name])}"
-                )
+            else:
+                problems += self._values(path, name)
         return problems
+
+    def _values(self, path: str, name: str) -> list[str]:
+        """Compare an attribute that both files have."""
+        place = f"attribute '{name}' of '{path}'"
+        try:
+            ours, theirs = (f[path].attrs[name] for f in (self.prepared, self.source))
+        except (OSError, TypeError, ValueError) as error:  # of a type that h5py does not know
+            return [f"{place} cannot be read ({' '.join(str(error).split())})"]
+        if _same(ours, theirs) or self._fits(path, name):
+            return []
+        return [f"{place}: expected {text_of(theirs)}, found {text_of(ours)}"]
 
 
 def _is_text(kind: np.dtype) -> bool:
