@@ -17,6 +17,7 @@ from dcorflow.files import read_json, to_json, write_if_changed
 from dcorflow.memory import LIMITED
 from dcorflow.report import exit_code, last_lines, write_report
 from dcorflow.secret import hide_token
+from dcorflow.upload.server import find_server
 from dcorflow.workdir import Workdir
 
 #: Lines of Snakemake's log that tell a user nothing and that no option silences.
@@ -42,6 +43,22 @@ def settings_or_exit(config: Mapping[str, Any]) -> Config:
         return check_settings(resolve_config(config, Path.cwd()), Path.cwd())
     except UsageError as error:
         sys.exit(f"dcorflow: {error}")
+
+
+def server_or_exit(settings: Config) -> None:
+    """End the run with one clear message where an upload is asked for and no server is named."""
+    try:
+        find_server(settings["upload"].get("server"))
+    except UsageError as error:
+        sys.exit(f"dcorflow: {error}")
+
+
+def upload_due(group: str) -> bool:
+    """Return whether a dataset of a group still waits for its upload, whatever changed here."""
+    try:
+        return bool(read_json(Workdir(Path.cwd()).stamp("upload", group))["open"])
+    except (OSError, ValueError, KeyError):
+        return True
 
 
 def quiet(workflow: Any) -> None:

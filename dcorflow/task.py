@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 
 from dcorflow.errors import FailureClass, explain_os_error
-from dcorflow.files import copy_file, read_json, replacing, to_json, write_if_changed, write_text
+from dcorflow.files import copy_file, key_of, read_json, replacing, to_json, write_if_changed, write_text
 from dcorflow.integrity import UNKNOWN_FEATURE, Cue, cues_of, is_ignored
 from dcorflow.metadata.resolve import missing_fields
 from dcorflow.naming import natural_key
@@ -382,6 +382,8 @@ def _stat(path: Path) -> list[int]:
 def run_group(work: Workdir, group: str) -> tuple[int, int]:
     """Settle a group and write its stamp; return how many datasets there are and how many are ready."""
     decisions = settle(work, group)
-    write_text(work.stamp("task", group), to_json([d["status"] for d in decisions["datasets"]]))
+    # The upload waits for this stamp, and Snakemake compares its content: it stands for all decisions.
+    statuses = [d["status"] for d in decisions["datasets"]]
+    write_text(work.stamp("task", group), to_json({"statuses": statuses, "decisions": key_of(decisions)}))
     datasets = decisions["datasets"]
     return len(datasets), sum(d["status"] == "ready" for d in datasets)

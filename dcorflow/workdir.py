@@ -85,6 +85,10 @@ class Workdir:
         """What the task job of a group decided: one row per measurement and dataset."""
         return self.state / "settled" / f"{group}.json"
 
+    def uploaded(self, group: str) -> Path:
+        """What the upload job of a group achieved, by dataset."""
+        return self.state / "uploaded" / f"{group}.json"
+
     def stamp(self, stage: str, name: str) -> Path:
         """The declared output of one Snakemake job."""
         return self.state / stage / f"{name}.done"

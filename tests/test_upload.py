@@ -1,0 +1,115 @@
+"""The straight way: drafts, approval, publication, against a real server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from conftest import write_lab
+from dcor import CIRCLE, COLLECTION, Dcor
+from runs import Run, sha256
+
+
+class UploadRun(Run):
+    """A run that uploads."""
+
+    server: Dcor
+
+    def command(self, cores: int = 2, *options: str) -> list[str]:
+        """Return the command line that a user types."""
+        return super().command(cores, *options, "upload")
+
+    def upload(self, **environment: str) -> Any:
+        """Upload, with the token in the environment."""
+        return self.run(environment={"DCOR_API_TOKEN": self.server.token} | environment)
+
+    def receipt(self, dataset: str) -> dict[str, Any]:
+        """Return the receipt of a dataset."""
+        [path] = (self.results / "uploads").glob(f"*/{dataset}.json")
+        return json.loads(path.read_text())
+
+    def ledger(self) -> list[list[str]]:
+        """Return the lines of the ledger: checksum, time, task, event, id, detail."""
+        [path] = (self.results / "uploads").glob("*/ledger.tsv")
+        return [line.split("\t") for line in path.read_text().splitlines()]
+
+    def dataset_statuses(self) -> dict[str, str]:
+        """Return the status of each dataset."""
+        return {row["dataset"]: row["dataset_status"] for row in self.rows().values()}
+
+
+def new_run(folder: Path, server: Dcor, source: Path, **changes: Any) -> UploadRun:
+    settings = {
+        "datasets.namespace": f"lab of {folder.name}",
+        "datasets.defaults.owner_org": CIRCLE,
+        "upload.server": server.url,
+        "upload.settle": 0,
+        "upload.retries": 2,
+    }
+    run = UploadRun(folder / "work", source, **(settings | changes))
+    run.server = server
+    return run
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Give a tree of three datasets with two measurements each; titles that only this test has."""
+    return write_lab(tmp_path / "source")
+
+
+def titled(tmp_path: Path) -> dict[str, Any]:
+    return {"datasets.title": f"{{directory}} of {tmp_path.name}"}
+
+
+def test_draft_approval_publication(dcor: Dcor, tmp_path: Path, source: Path) -> None:
+    run = new_run(tmp_path, dcor, source, **titled(tmp_path), **{
+        "datasets.companions": ["*.txt"],
+        "datasets.defaults.collections": [COLLECTION],
+        "datasets.defaults.notes": "Three *donors*",
+        "datasets.defaults.tags": ["blood"],
+        "metadata.supplements": {"cells:organism": "Homo sapiens", "cells:fixed": True},
+    })  # fmt: skip
+    result = run.upload()
+    assert result.code == 0, result.text
+    assert run.dataset_statuses() == dict.fromkeys(("alpha", "beta", "gamma"), "draft")
+    title = f"alpha of {tmp_path.name}"
+    [draft] = dcor.datasets(title)
+    assert (draft["state"], draft["private"], draft["notes"]) == ("draft", True, "Three *donors*")
+    assert [g["name"] for g in draft["groups"]] == [COLLECTION]
+    assert [r["name"] for r in draft["resources"]] == ["one.rtdc", "two.rtdc", "notes.txt"]
+    assert draft["resources"][0]["sp:cells:organism"] == "Homo sapiens"
+    assert draft["resources"][0]["sp:cells:fixed"] is True
+    assert "sp:cells:organism" not in draft["resources"][2]
+    approved = run.dcorflow("approve", "alpha", "gamma")
+    assert approved.code == 0, approved.text
+    for words in (
+        "alpha of",
+        "A. Name, B. Name",
+        "CC0-1.0",
+        "members of the circle",
+        "one.rtdc",
+        "Homo sapiens",
+    ):
+        assert words in approved.stdout
+    result = run.upload()
+    assert result.code == 0, result.text
+    assert run.dataset_statuses() == {"alpha": "published", "beta": "draft", "gamma": "published"}
+    [shown] = dcor.datasets(title)
+    assert (shown["state"], shown["id"]) == ("active", draft["id"])
+    assert run.row("one.rtdc")["dataset_id"] == draft["id"]
+    receipt = run.receipt("alpha")
+    assert receipt["dataset_id"] == draft["id"]
+    prepared = run.results / "datasets" / "alpha"
+    for resource in receipt["resources"]:
+        assert resource["sha256"] == sha256(prepared / resource["name"])
+        assert (
+            requests.get(dcor.stored(resource["id"]), timeout=30).content
+            == (prepared / resource["name"]).read_bytes()
+        )
+    before = len(run.ledger())
+    assert run.upload().code == 0
+    assert len(run.ledger()) == before
+    assert len(dcor.datasets(title)) == 1
