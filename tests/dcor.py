@@ -57,10 +57,11 @@ class Dcor:
         return [d for d in found if title in (None, d["title"])]
 
     def stored(self, resource: str) -> str:
-        """Return the address of a resource in the object store, which asks no one for a key here."""
+        """Return the address of a resource in the object store, which takes any signature."""
         shown = self.call("resource_show", "admin", id=resource)
         circle = self.call("package_show", "admin", id=shown["package_id"])["organization"]["id"]
-        return f"{self.s3}/circle-{circle}/resource/{resource[:3]}/{resource[3:6]}/{resource[6:]}"
+        place = f"{self.s3}/circle-{circle}/resource/{resource[:3]}/{resource[3:6]}/{resource[6:]}"
+        return f"{place}?AWSAccessKeyId=testkey&Signature=any&Expires={int(time.time()) + 3600}"
 
 
 def _folder() -> tuple[Path, int]:

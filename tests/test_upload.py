@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import recipes
 import requests
 from conftest import write_lab
 from dcor import CIRCLE, COLLECTION, Dcor
-from runs import Run, sha256
+from runs import Run, aged, sha256, wait_for
 
 
 class UploadRun(Run):
@@ -48,6 +53,7 @@ def new_run(folder: Path, server: Dcor, source: Path, **changes: Any) -> UploadR
         "upload.server": server.url,
         "upload.settle": 0,
         "upload.retries": 2,
+        "upload.duplicates": "allow",
     }
     run = UploadRun(folder / "work", source, **(settings | changes))
     run.server = server
@@ -113,3 +119,89 @@ def test_draft_approval_publication(dcor: Dcor, tmp_path: Path, source: Path) ->
     assert run.upload().code == 0
     assert len(run.ledger()) == before
     assert len(dcor.datasets(title)) == 1
+
+
+def watch_commands(secret: str, found: set[str], stop: threading.Event) -> None:
+    """Look for a secret in the command lines of all processes until told to stop."""
+    while not stop.wait(0.02):
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if secret.encode() in (line := path.read_bytes()):
+                    found.add(line.decode(errors="replace"))
+
+
+def test_the_token_is_nowhere(dcor: Dcor, tmp_path: Path, source: Path) -> None:
+    run = new_run(tmp_path, dcor, source, **titled(tmp_path), **{"upload.activate": "all"})
+    found: set[str] = set()
+    stop = threading.Event()
+    watcher = threading.Thread(target=watch_commands, args=(dcor.token, found, stop))
+    watcher.start()
+    try:
+        result = run.upload()
+    finally:
+        stop.set()
+        watcher.join()
+    assert result.code == 0, result.text
+    assert set(run.dataset_statuses().values()) == {"published"}
+    assert not found
+    assert dcor.token not in result.text
+    files = [path for path in run.work.rglob("*") if path.is_file()]
+    assert any(".snakemake" in path.parts for path in files)
+    assert any(path.parts[-2] == "upload_dataset" for path in files)
+    holding = [path for path in files if dcor.token.encode() in path.read_bytes()]
+    assert not holding
+
+
+def test_what_changes_after_publication(dcor: Dcor, tmp_path: Path, source: Path) -> None:
+    run = new_run(tmp_path, dcor, source, **titled(tmp_path), **{"upload.activate": "all"})
+    assert run.upload().code == 0
+    ids = {name: run.receipt(name)["dataset_id"] for name in ("alpha", "beta", "gamma")}
+    before = run.ledger()
+    recipes.small_measurement(source / "beta" / "M3_data.rtdc", seed=99)
+    recipes.small_measurement(source / "gamma" / "five.rtdc", seed=98)
+    aged(source)
+    run.configure({"input.max_vanished": 1})
+    result = run.upload()
+    assert result.code == 0, result.text
+    assert run.dataset_statuses() == {"alpha": "published", "beta": "late", "gamma": "changed"}
+    assert "came after the dataset was published" in run.row("M3_data.rtdc")["reason"]
+    changed = run.row("five.rtdc")
+    old = {r["name"]: r["sha256"] for r in run.receipt("gamma")["resources"]}["five.rtdc"]
+    assert old in changed["reason"]
+    assert changed["sha256"] in changed["reason"]
+    assert old != changed["sha256"]
+    assert run.ledger() == before
+    for name, dataset_id in ids.items():
+        assert run.receipt(name)["dataset_id"] == dataset_id
+        assert len(dcor.datasets(f"{name} of {tmp_path.name}")) == 1
+
+
+def test_failed_uploads_are_told_and_tried_again(dcor: Dcor, tmp_path: Path, source: Path) -> None:
+    run = new_run(tmp_path, dcor, source, **titled(tmp_path), **{"upload.activate": "all"})
+    result = run.upload(DCOR_API_TOKEN="wrong")
+    assert result.code == 1
+    assert "the API token is wrong" in result.text
+    assert "Traceback" not in result.text
+    assert set(run.dataset_statuses().values()) == {"upload failed"}
+    for row in run.rows().values():
+        assert row["status"] == "ready"
+        assert "the API token is wrong" in row["reason"]
+    process = run.start(environment={"DCOR_API_TOKEN": dcor.token})
+    wait_for(lambda: (run.results / "uploads").exists() and "sent" in str(run.ledger()), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    result = run.upload()
+    assert result.code == 0, result.text
+    assert set(run.dataset_statuses().values()) == {"published"}
+    for name in ("alpha", "beta", "gamma"):
+        [shown] = dcor.datasets(f"{name} of {tmp_path.name}")
+        assert shown["state"] == "active"
+
+
+def test_without_a_server(tmp_path: Path, source: Path) -> None:
+    run = UploadRun(tmp_path / "work", source)
+    result = run.run()
+    assert result.code != 0
+    assert "'upload.server' is not set" in result.text
+    assert "Traceback" not in result.text
+    assert not (run.results / "datasets").exists()

@@ -7,14 +7,14 @@ receipt.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
 from dcoraid.upload.task import load_task
 
 from dcorflow.upload.api import SLOW, Api
-from dcorflow.upload.drafts import missing_supplements, new_resource, own_drafts
+from dcorflow.upload.drafts import marker_words, missing_supplements, new_resource, own_drafts
 from dcorflow.upload.failures import Passing, Patience, Refused, Stopped, UploadError, seconds_since
 from dcorflow.upload.ledger import Ledger
 from dcorflow.upload.manifest import Manifest, Resource
@@ -24,6 +24,8 @@ from dcorflow.upload.transfer import Transfer, look_into_store
 
 #: How often a draft that nobody had asked for again is looked for after a request without an answer.
 _LOOKS = 3
+#: Seconds to wait for the next file, so that small ones are added to the draft in one request.
+_GATHER = 3
 #: Drafts that are made anew for one dataset in one run, before it is given up.
 _DRAFTS = 3
 
@@ -76,6 +78,7 @@ class DatasetUpload:
         self.patience = Patience(settings.retries, meter.say, meter.stop)
         self._seen: set[tuple[str, str]] = set()  # (resource id, ETag) compared with the object store
         self._drafts = 0
+        self._step = ""
 
     def run(self) -> dict[str, Any]:
         """Return the dataset as the server shows it: a verified draft, or active.
@@ -90,7 +93,7 @@ class DatasetUpload:
                 try:
                     return self._advance()
                 except Passing as error:
-                    self.patience.wait(error)
+                    self.patience.wait(error, self._step)
                 except _Again:
                     continue
         except Passing as error:
@@ -99,24 +102,26 @@ class DatasetUpload:
             raise UploadError(error.reason) from error
 
     def _advance(self) -> dict[str, Any]:
+        self._step = "claim"
         dataset_id = self._claim()
+        self._step = "look"
         shown = self._look(dataset_id)
         if shown["state"] == "active":
             return self._confirm(shown)
+        self._step = "fields"
         self._settle_fields(shown)
+        self._step = "fill"
         self._fill(shown)
         shown = self._look(dataset_id)
+        self._step = "verify"
         self._verify(shown)
-        if not self.settings.activate:
-            return self._rest(shown)
-        return self._activate(dataset_id)
-
-    # Whose dataset it is
+        self._step = "finish"
+        return self._activate(dataset_id) if self.settings.activate else self._rest(shown)
 
     @property
     def marker(self) -> str:
         """The line in the notes of a draft by which it is known to be this task's."""
-        return f"[dcorflow: task {self.task} of '{self.settings.namespace}', upload not finished]"
+        return f"[dcorflow: task {self.task} {marker_words(self.settings.namespace)}"
 
     def _claim(self) -> str:
         """Return the id of the task's dataset, making a draft where there is none."""
@@ -198,8 +203,6 @@ class DatasetUpload:
                 raise
         self.ledger.add(self.task, "removed", dataset_id)
 
-    # What it holds
-
     def _settle_fields(self, shown: dict[str, Any]) -> None:
         """Send title, authors and the like where they changed since they were sent."""
         sent = self.ledger.last(self.task, "fields", shown["id"])
@@ -252,7 +255,7 @@ class DatasetUpload:
         if (resource["id"], wanted.etag) in self._seen:
             return
         try:
-            etag, size = look_into_store(self.api, dataset_id, resource)
+            etag, size = self._stored(dataset_id, wanted, resource)
         except Refused as error:
             if error.status == 404:
                 self._abandon(dataset_id, f"{wanted.name} is not in the object store")
@@ -299,7 +302,7 @@ class DatasetUpload:
                 if failure is None:
                     ready.append(new_resource(resource, resource_id))
                     following = waiting[number + 1][1] if number + 1 < len(waiting) else None
-                    if following is not None and not following.done():
+                    if following is not None and not wait([following], _GATHER).done:
                         self._add(shown["id"], ready)
                         ready = []
             if ready:
@@ -325,8 +328,6 @@ class DatasetUpload:
             # Perhaps an earlier request got through after all, or a file sent before is gone.
             self.ledger.add(self.task, "unsent", dataset_id, error.reason)
             raise Passing(error.reason) from error
-
-    # What becomes of it
 
     def _verify(self, shown: dict[str, Any]) -> None:
         """Compare everything on the server with the files here; start over where it differs."""
@@ -386,8 +387,13 @@ class DatasetUpload:
         return shown
 
     def _compare_final(self, dataset_id: str, wanted: Resource, resource: dict[str, Any]) -> None:
-        if (resource["id"], wanted.etag) in self._seen:
-            return
-        etag, size = look_into_store(self.api, dataset_id, resource)
-        if (etag, size) != (wanted.etag, wanted.size):
+        known = (resource["id"], wanted.etag) in self._seen
+        if not known and self._stored(dataset_id, wanted, resource) != (wanted.etag, wanted.size):
             raise UploadError(f"dataset {dataset_id} is final on the server with another {wanted.name}")
+
+    def _stored(self, dataset_id: str, wanted: Resource, resource: dict[str, Any]) -> tuple[str, int]:
+        """Return ETag and size in the object store; what is wrong is not believed at once."""
+        seen = look_into_store(self.api, dataset_id, resource)
+        if seen != (wanted.etag, wanted.size):
+            seen = look_into_store(self.api, dataset_id, resource)
+        return seen

@@ -8,6 +8,11 @@ from dcorflow.upload.api import Api
 from dcorflow.upload.manifest import Resource
 
 
+def marker_words(namespace: str) -> str:
+    """Return the part of a draft's marker that all tasks of a namespace share."""
+    return f"of '{namespace}', upload not finished]"
+
+
 def new_resource(resource: Resource, resource_id: str) -> dict[str, Any]:
     """Return what adds a file that is in the object store to a draft."""
     return {"id": resource_id, "name": resource.name, "s3_available": True, **resource.supplements}

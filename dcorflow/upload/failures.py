@@ -12,6 +12,8 @@ from typing import TypeVar
 _Result = TypeVar("_Result")
 #: Pauses in seconds: the first one doubles until the longest.
 _FIRST, _LONGEST = 1.0, 60.0
+#: More failures than this many times the allowed row are too many, whatever works in between.
+_TOTAL = 10
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -71,11 +73,22 @@ class Patience:
     def __init__(self, retries: int, say: Callable[[str], None], stop: threading.Event) -> None:
         self.retries, self._say, self._stop = retries, say, stop
         self.failures = 0
+        self._total, self._step = 0, ""
 
-    def wait(self, error: Passing) -> None:
-        """Wait after a failure; raise it where there were too many."""
-        self.failures += 1
-        if self.failures > self.retries:
+    def wait(self, error: Passing, step: str = "") -> None:
+        """Wait after a failure; raise it where there were too many.
+
+        Parameters
+        ----------
+        error
+            The failure.
+        step
+            What failed. Another step than before is progress, and counted anew, but not for ever.
+        """
+        self._total += 1
+        self.failures = self.failures + 1 if step == self._step else 1
+        self._step = step
+        if self.failures > self.retries or self._total > _TOTAL * self.retries:
             raise error
         pause = max(error.pause, min(_LONGEST, _FIRST * 2 ** (self.failures - 1)))
         pause *= random.uniform(0.8, 1.2)  # so that many clients do not come back at once
@@ -85,7 +98,7 @@ class Patience:
 
     def reset(self) -> None:
         """Forget failures: something worked."""
-        self.failures = 0
+        self.failures = self._total = 0
 
     def insist(self, ask: Callable[[], _Result]) -> _Result:
         """Return what `ask` returns, asking again after failures that pass; only for harmless questions."""

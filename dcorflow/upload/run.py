@@ -5,15 +5,19 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcorflow.errors import UsageError
+from dcorflow.errors import UsageError, is_interrupt
 from dcorflow.files import read_json, to_json, write_if_changed, write_text
 from dcorflow.upload.api import Api
+from dcorflow.upload.audit import Seen, matches, still_there
 from dcorflow.upload.dataset import DatasetUpload, Settings
+from dcorflow.upload.drafts import marker_words, own_drafts
 from dcorflow.upload.failures import Passing, Patience, Stopped, UploadError
 from dcorflow.upload.ledger import Ledger
 from dcorflow.upload.locks import slot, task_lock
@@ -64,6 +68,7 @@ class _GroupUpload:
             self.rows.setdefault(row["dataset"], []).append(row)
         self.stop = threading.Event()
         self.ledger = Ledger(self.folder / "ledger.tsv")
+        self.seen: Seen | None = None
 
     def run(self) -> dict[str, Outcome]:
         """Upload what is due and return what became of each dataset."""
@@ -80,13 +85,47 @@ class _GroupUpload:
         say = Meter(self.group, 0, 0, self.stop).say
         try:
             api = Api(self.server, find_token(self.settings.get("token_file")), self.settings["timeout"])
-            facts = learn(api, Patience(self.settings["retries"], say, self.stop))
+            patience = Patience(self.settings["retries"], say, self.stop)
+            facts = learn(api, patience)
+            self._refuse_lost_ledger(api, facts, patience)
+            if self.settings["duplicates"] != "allow":
+                self.seen = Seen(self.work, self.server).refresh(api, facts, patience)
         except (UsageError, Passing) as error:
             say(str(error))
             return outcomes | {d["dataset"]: self._failed(d, str(error)) for d in due}
         with ThreadPoolExecutor(min(len(due), self.settings["parallel"])) as pool:
             done = pool.map(lambda d: self._one(api, facts, d), due)
             return outcomes | dict(zip((d["dataset"] for d in due), done, strict=True))
+
+    def _refuse_lost_ledger(self, api: Api, facts: Facts, patience: Patience) -> None:
+        """Stop where the server knows this namespace and the ledger knows nothing."""
+        if self.ledger.lines:
+            return
+        marker = marker_words(self.config["datasets"]["namespace"])
+        if drafts := patience.insist(lambda: own_drafts(api, facts.user_id, marker)):
+            raise UsageError(
+                f"the ledger {self.ledger.path} is empty, but the server holds {len(drafts)} unfinished "
+                "drafts of this namespace; was the folder lost? Say 'dcorflow recover' first"
+            )
+
+    def _check_duplicates(self, api: Api, manifest: Manifest, say: Callable[[str], None]) -> None:
+        """Stop, or warn, where a measurement is on the server in another dataset already."""
+        if self.seen is None:
+            return
+        own = {line.dataset_id for line in self.ledger.of(manifest.task_id)} | {manifest.known_id}
+        rows = self.rows.get(manifest.dataset, [])
+        for match in matches(self.work, self.seen, manifest, rows, own):
+            if not still_there(api, match):
+                continue
+            words = (
+                f"{match.name} is on the server already ({match.how}), as {match.other} in "
+                f"{self.server.url}/dataset/{match.dataset_id} ('{match.title}', {match.state})"
+            )
+            if self.settings["duplicates"] == "block":
+                raise UploadError(
+                    f"{words}; if that is this dataset, say 'dcorflow recover', else see upload.duplicates"
+                )
+            say(words)
 
     def _waiting(self, decision: dict[str, Any]) -> Outcome | None:
         """Return what keeps a dataset from being uploaded now; None where it is due."""
@@ -120,10 +159,16 @@ class _GroupUpload:
                 manifest = read_manifest(self.work, decision, self.rows.get(decision["dataset"], []))
                 if found := objections(manifest, facts):
                     raise UploadError("; ".join(found))
+                self._check_duplicates(api, manifest, lambda text: print(text, file=sys.stderr, flush=True))
                 return self._upload(api, facts, manifest)
             except UploadError as error:
                 print(f"{decision['dataset']}: failed: {error}", file=sys.stderr, flush=True)
                 return self._failed(decision, str(error))
+            except BaseException as error:  # dcoraid derives its errors from it
+                if is_interrupt(error) or isinstance(error, Stopped):
+                    raise
+                traceback.print_exc()
+                return self._failed(decision, f"unexpected: {type(error).__name__}: {error}")
 
     def _upload(self, api: Api, facts: Facts, manifest: Manifest) -> Outcome:
         bandwidth = 1e6 * self.settings["bandwidth"] / self.settings["parallel"]

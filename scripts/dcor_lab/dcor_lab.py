@@ -164,7 +164,9 @@ class Lab:
 
     def start_worker(self) -> None:
         """Start the worker, which handles what is uploaded."""
-        self.spawn("worker", [str(VENV / "bin" / "ckan"), "jobs", "worker", *QUEUES])
+        # Nice: it must not keep the servers from answering.
+        worker = ["nice", str(VENV / "bin" / "ckan"), "jobs", "worker", *QUEUES]
+        self.spawn("worker", worker)
 
     def spawn(self, name: str, command: list[str], before: Callable[[], None] | None = None) -> None:
         """Start one server as a child that ends with this process."""
@@ -194,9 +196,18 @@ class Lab:
         command = [str(programs / "postgres"), "-D", str(data), "-p", str(self.postgres_port), *settings]
         self.spawn("postgres", command, demote)
         self.await_port("postgres", self.postgres_port)
-        sql = [str(programs / "psql"), "-q", "-h", "127.0.0.1", "-p", str(self.postgres_port)]
+        place = ["-h", "127.0.0.1", "-p", str(self.postgres_port)]
+        self._until_it_works([str(programs / "pg_isready"), "-q", *place])  # it listens before it answers
+        sql = [str(programs / "psql"), "-q", *place]
         create = "CREATE DATABASE ckan OWNER ckan ENCODING 'utf-8' TEMPLATE template0"
         _call([*sql, "-U", "postgres", "-c", "CREATE ROLE ckan LOGIN", "-c", create])
+
+    def _until_it_works(self, command: list[str]) -> None:
+        end = time.monotonic() + _START
+        while subprocess.run(command, check=False).returncode:
+            if time.monotonic() > end:
+                raise LabError(f"{' '.join(command)} never succeeded; see {self.folder / 'log'}")
+            time.sleep(0.1)
 
     def _configure(self) -> None:
         _call([str(VENV / "bin" / "ckan"), "generate", "config", str(self.ini)], env=self.environment)
