@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,7 +34,21 @@ class Dcor:
     url: str
     s3: str
     tokens: dict[str, str]
-    pid: int
+    worker: int
+    redis: int
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Let the server's worker handle what is uploaded meanwhile; else it rests, to save time.
+
+        What was uploaded before is forgotten: nobody asks for it any more.
+        """
+        subprocess.run(["redis-cli", "-p", str(self.redis), "flushall"], check=True, capture_output=True)
+        os.kill(self.worker, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            os.kill(self.worker, signal.SIGSTOP)
 
     @property
     def token(self) -> str:
@@ -97,6 +113,7 @@ def _prepare(server: Dcor) -> None:
     if CIRCLE not in server.call("organization_list"):
         server.call("organization_create", data={"name": CIRCLE})
         server.call("group_create", data={"name": COLLECTION, "title": COLLECTION})
+        os.kill(server.worker, signal.SIGSTOP)
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +128,8 @@ def started_dcor() -> Iterator[Dcor | str]:
         reason = _start(folder, session)
         if not reason:
             told = json.loads((folder / "server.json").read_text())
-            server = Dcor(folder, told["url"], told["s3"], told["tokens"], told["pid"])
+            worker = told["processes"]["worker"]
+            server = Dcor(folder, told["url"], told["s3"], told["tokens"], worker, told["redis"])
             _prepare(server)
     folder.with_suffix(".lock").unlink(missing_ok=True)
     yield reason or server

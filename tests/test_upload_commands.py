@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 import requests
 import yaml
@@ -14,6 +16,7 @@ from uploads import GROUP, Lab
 
 from dcorflow.config import resolve_config
 from dcorflow.files import read_json, to_json, write_text
+from dcorflow.seal import seal
 
 
 def command(made: Lab, *words: str) -> Any:
@@ -101,15 +104,26 @@ class TestRefusals:
         assert made.reason("beta").startswith("no API token")
 
     def test_no_dcor_at_the_address(self, labs, dcor: Dcor) -> None:
-        made = labs("beta", url=dcor.s3)
+        search_index = dcor.s3.replace(str(port := int(dcor.s3.rpartition(":")[2])), str(port - 1))
+        made = labs("beta", url=search_index)
         assert made.upload() == {"beta": "upload failed"}
         assert "no DCOR server" in made.reason("beta")
 
 
+def await_checksums(made: Lab, dataset: str, key: str = "sha256") -> None:
+    """Wait until the server's worker has looked at all measurements of a dataset."""
+    end = time.monotonic() + 90
+    while not all(r.get(key) for r in made.found(dataset)[0]["resources"] if r["name"].endswith(".rtdc")):
+        assert time.monotonic() < end, "the worker does not work"
+        time.sleep(0.2)
+
+
 class TestDuplicates:
-    def test_same_content_under_another_title(self, labs) -> None:
+    def test_same_content_under_another_title(self, labs, dcor: Dcor) -> None:
         made = labs("beta", activate="all")
-        made.upload()
+        with dcor.working():
+            made.upload()
+            await_checksums(made, "beta")
         there = made.found("beta")[0]["id"]
         again = labs("beta", activate="all", duplicates="block")
         assert again.upload() == {"beta": "upload failed"}
@@ -119,20 +133,48 @@ class TestDuplicates:
         assert f"{there} (active, not uploaded from here)" in lines
         again.configure(duplicates="warn")
         assert again.upload() == {"beta": "published"}
-        audited = command(again, "audit").stdout
-        assert f"{again.found('beta')[0]['id']} (active, uploaded from here)" in audited
 
-    def test_own_dataset_is_no_duplicate(self, labs) -> None:
-        made = labs("gamma", activate="drafts", duplicates="warn")
-        made.upload()
-        made.configure(duplicates="block", activate="all")
-        seen = read_json(next((made.work.state / "seen").glob("*.json")))
+    def test_same_measurement_with_other_content(self, labs, dcor: Dcor) -> None:
+        """Uploaded by other means: date, time, run index, event count and setup tell it."""
+        made = labs("gamma", activate="drafts")
+        with dcor.working():
+            made.upload()
+            await_checksums(made, "gamma", "dc:experiment:date")
         [draft] = made.found("gamma")
-        others = {k: v for k, v in seen["datasets"].items() if made.title not in v["title"]}
-        for dataset_id in others:
-            seen["datasets"].pop(dataset_id)
-        assert made.upload()["gamma"] in ("published", "upload failed")
-        assert draft["id"] not in made.reason("gamma")
+        again = labs("gamma", activate="all", duplicates="block")
+        for record in again.work.records.glob("*.json"):
+            content = read_json(record)
+            content["prepared"] |= {"sha256": "0" * 64, "etag": "0" * 32}
+            write_text(record, to_json(content))
+        assert f"same measurement as five.rtdc in {dcor.url}/dataset/{draft['id']} (draft" in (
+            command(again, "audit").stdout
+        )
+        assert again.upload() == {"gamma": "upload failed"}
+        assert "same measurement" in again.reason("gamma")
+        dcor.call("package_delete", data={"id": draft["id"]})
+        assert draft["id"] not in command(again, "audit").stdout
+
+    def test_own_dataset_is_no_duplicate(self, labs, dcor: Dcor) -> None:
+        made = labs("beta", activate="drafts")
+        for path in (made.work.datasets / "beta").glob("*.rtdc"):  # as nobody else has them
+            with h5py.File(path, "a") as h5:
+                h5.attrs["experiment:time"] = f"{time.time_ns()}"
+            self.seal_again(made, path)
+        made.configure(duplicates="block")
+        with dcor.working():
+            assert made.upload() == {"beta": "draft"}
+            await_checksums(made, "beta")
+        made.configure(activate="all")
+        assert made.upload() == {"beta": "published"}
+
+    def seal_again(self, made: Lab, path: Path) -> None:
+        """Note a changed file in its record, as a new check would."""
+        for record in made.work.records.glob("*.json"):
+            content = read_json(record)
+            if content["prepared"].get("name") == path.name:
+                seen = path.stat()
+                content["prepared"] |= seal(path) | {"size": seen.st_size, "mtime_ns": seen.st_mtime_ns}
+                write_text(record, to_json(content))
 
 
 class TestRecover:
@@ -216,13 +258,15 @@ class TestInit:
         assert "--owner-org" in done.stderr
 
 
-def test_the_stored_file_reads_as_the_prepared_one(labs) -> None:
+def test_the_stored_file_reads_as_the_prepared_one(labs, dcor: Dcor) -> None:
     """What the server gives back through its own API is the measurement, feature by feature."""
     import dclab
     import numpy as np
 
     made = labs("gamma", activate="all")
-    made.upload()
+    with dcor.working():
+        made.upload()
+        await_checksums(made, "gamma", "dc:experiment:date")
     for resource in made.found("gamma")[0]["resources"]:
         place = f"{made.dcor.url}/api/3/action/dcserv?id={resource['id']}&query=valid"
         headers = {"Authorization": made.dcor.token}

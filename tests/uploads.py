@@ -222,3 +222,22 @@ def altered(path: Path) -> Iterator[None]:
     yield
     path.write_bytes(content)
     os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def multiply(lab: Lab, dataset: str, count: int) -> list[str]:
+    """Make more datasets of one, all with the same title; return the names of all."""
+    names = [f"{dataset}{number}" for number in range(count)]
+    settled, group = (read_json(path) for path in (lab.work.settled(GROUP), lab.work.group(GROUP)))
+    [decision] = [d for d in settled["datasets"] if d["dataset"] == dataset]
+    [plan] = [d for d in group["datasets"] if d["dataset"] == dataset]
+    rows = [r for r in settled["measurements"] if r["dataset"] == dataset]
+    for number, name in enumerate(names):
+        shutil.copytree(lab.work.datasets / dataset, lab.work.datasets / name)
+        task_id = f"{decision['task_id']}-{number}"
+        lab.edit_task(name, lambda task, task_id=task_id: task["upload_job"].update(task_id=task_id))
+        settled["datasets"].append(decision | {"dataset": name, "task_id": task_id})
+        settled["measurements"] += [row | {"dataset": name} for row in rows]
+        group["datasets"].append(plan | {"dataset": name})
+    write_text(lab.work.settled(GROUP), to_json(settled))
+    write_text(lab.work.group(GROUP), to_json(group))
+    return [dataset, *names]

@@ -10,12 +10,13 @@ from dcorflow.files import read_json
 from dcorflow.upload.api import Api
 from dcorflow.upload.audit import Match, Seen, matches, still_there
 from dcorflow.upload.drafts import marker_words, own_drafts
-from dcorflow.upload.failures import Patience, UploadError
+from dcorflow.upload.failures import Patience, Refused, UploadError
 from dcorflow.upload.ledger import Ledger
-from dcorflow.upload.manifest import Manifest, read_manifest
+from dcorflow.upload.manifest import Manifest, Resource, read_manifest
 from dcorflow.upload.preflight import Facts, learn
 from dcorflow.upload.server import find_server
 from dcorflow.upload.token import find_token
+from dcorflow.upload.transfer import look_into_store
 from dcorflow.workdir import Workdir
 
 
@@ -84,21 +85,29 @@ class Look:
         return found, doubtful
 
     def _equal(self, manifest: Manifest) -> list[str]:
-        """Return the datasets on the server with exactly the resources of a manifest."""
+        """Return the datasets on the server with the title and exactly the resources of a manifest."""
         wanted = {r.name: r for r in manifest.resources}
-        first = next(r for r in manifest.resources if r.name.endswith(".rtdc"))
-        equal = []
-        for match in self.seen.find(first.name, first.sha256, first.etag, ""):
-            if not still_there(self.api, match):
+        title, equal = manifest.fields["title"], []
+        for dataset_id in [i for i, entry in self.seen.datasets.items() if entry["title"] == title]:
+            try:
+                shown = self.patience.insist(lambda i=dataset_id: self.api.get("package_show", id=i))  # type: ignore[misc]
+            except Refused:
+                continue  # it is gone, or not to be seen
+            there = {r["name"]: r for r in shown["resources"]}
+            if shown["state"] not in ("draft", "active") or there.keys() != wanted.keys():
                 continue
-            shown = self.patience.insist(lambda i=match.dataset_id: self.api.get("package_show", id=i))  # type: ignore[misc]
-            there = {r["name"]: (r.get("sha256"), r.get("etag")) for r in shown["resources"]}
-            same = there.keys() == wanted.keys() and all(
-                wanted[name].sha256 == sums[0] or wanted[name].etag == sums[1] for name, sums in there.items()
-            )
-            if same and shown["title"] == manifest.fields["title"]:
-                equal.append(match.dataset_id)
+            if all(self._same(dataset_id, wanted[name], there[name]) for name in wanted):
+                equal.append(dataset_id)
         return equal
+
+    def _same(self, dataset_id: str, mine: Resource, other: dict[str, Any]) -> bool:
+        """Compare checksums; where the server has none yet, the object store has."""
+        if other.get("sha256"):
+            return bool(other["sha256"] == mine.sha256)
+        if other.get("etag"):
+            return bool(other["etag"] == mine.etag)
+        seen = self.patience.insist(lambda: look_into_store(self.api, dataset_id, other))
+        return seen == (mine.etag, mine.size)
 
 
 def audit_lines(look: Look) -> list[str]:

@@ -237,6 +237,7 @@ class Lab:
     def _tell(self, tokens: dict[str, str]) -> None:
         """Write `server.json`, readable for its owner only."""
         made = {"url": self.url, "s3": f"http://127.0.0.1:{self.s3_port}", "tokens": tokens}
+        made["redis"] = self.redis_port
         made |= {"pid": os.getpid(), "processes": {name: p.pid for name, p in self.processes.items()}}
         temporary = self.folder / ".server.json"
         temporary.touch(mode=0o600)
@@ -254,6 +255,7 @@ class Lab:
         process = self.processes[name]
         if process.poll() is None:
             process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
+            process.send_signal(signal.SIGCONT)  # should somebody have stopped it
             try:
                 process.wait(_END)
             except subprocess.TimeoutExpired:
@@ -263,8 +265,12 @@ class Lab:
 
 def _end_with_parent() -> None:
     """Ask the kernel to end this child with its parent, and keep the terminal's Ctrl-C from it."""
+    _leave_terminal(signal.SIGKILL)  # also reaches a server that somebody has stopped
+
+
+def _leave_terminal(at_end: signal.Signals) -> None:
     os.setpgid(0, 0)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, at_end)
 
 
 def _become_postgres() -> None:
@@ -273,7 +279,7 @@ def _become_postgres() -> None:
     os.initgroups("postgres", user.pw_gid)
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
-    _end_with_parent()
+    _leave_terminal(signal.SIGTERM)  # its own children end with it
 
 
 def wait_for_end(parent: int | None) -> None:
