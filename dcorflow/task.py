@@ -335,7 +335,8 @@ def _basins_first(
         if name in done or name in above or name not in by_name:
             return
         member, record = by_name[name]
-        if any(d.startswith("basins/") for d in record.body["datasets"]):
+        basins = any(d.startswith("basins/") for d in record.body["datasets"])
+        if basins and (folder / member["name"]).exists():  # it may be deleted once it is published
             for other in basin_names(folder / member["name"]):
                 place(by_source.get(other.lower(), other.lower()), above | {name})
         done[name] = by_name[name]

@@ -65,6 +65,11 @@ class Workdir:
         """Other files beside the measurements, published or left out."""
         return self.results / "companions.tsv"
 
+    @property
+    def deleted(self) -> Path:
+        """Prepared files that were deleted after their dataset became final."""
+        return self.results / "uploads" / "deleted.tsv"
+
     def record(self, measurement: str) -> Path:
         """The record of one measurement."""
         return self.records / f"{measurement}.json"

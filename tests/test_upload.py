@@ -15,7 +15,7 @@ import recipes
 import requests
 from conftest import write_lab
 from dcor import CIRCLE, COLLECTION, Dcor
-from runs import Run, aged, sha256, wait_for
+from runs import Run, aged, later, sha256, wait_for
 
 
 class UploadRun(Run):
@@ -160,6 +160,7 @@ def test_what_changes_after_publication(dcor: Dcor, tmp_path: Path, source: Path
     recipes.small_measurement(source / "beta" / "M3_data.rtdc", seed=99)
     recipes.small_measurement(source / "gamma" / "five.rtdc", seed=98)
     aged(source)
+    later(source / "gamma" / "five.rtdc")
     run.configure({"input.max_vanished": 1})
     result = run.upload()
     assert result.code == 0, result.text
@@ -187,7 +188,8 @@ def test_failed_uploads_are_told_and_tried_again(dcor: Dcor, tmp_path: Path, sou
         assert row["status"] == "ready"
         assert "the API token is wrong" in row["reason"]
     process = run.start(environment={"DCOR_API_TOKEN": dcor.token})
-    wait_for(lambda: (run.results / "uploads").exists() and "sent" in str(run.ledger()), process)
+    ledgers = run.results / "uploads"
+    assert wait_for(lambda: any(b"\tsent\t" in p.read_bytes() for p in ledgers.glob("*/ledger.tsv")), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     result = run.upload()
@@ -205,3 +207,29 @@ def test_without_a_server(tmp_path: Path, source: Path) -> None:
     assert "'upload.server' is not set" in result.text
     assert "Traceback" not in result.text
     assert not (run.results / "datasets").exists()
+
+
+def test_prepared_files_may_be_deleted_once_final(dcor: Dcor, tmp_path: Path, source: Path) -> None:
+    run = new_run(tmp_path, dcor, source, **titled(tmp_path), **{
+        "upload.activate": "all", "upload.after": "delete", "datasets.companions": ["*.txt"],
+    })  # fmt: skip
+    assert run.upload().code == 0
+    assert not list((run.results / "datasets").rglob("*.rtdc"))
+    assert (run.results / "datasets" / "alpha" / "notes.txt").exists()
+    summary = (run.results / "summary.tsv").read_text()
+    result = run.upload()
+    assert (result.code, result.jobs) == (0, {"discover"}), result.text
+    assert (run.results / "summary.tsv").read_text() == summary
+    assert set(run.dataset_statuses().values()) == {"published"}
+    recipes.small_measurement(source / "gamma" / "five.rtdc", seed=98)
+    aged(source)
+    later(source / "gamma" / "five.rtdc")
+    run.configure({"input.max_vanished": 1})
+    result = run.upload()
+    assert result.code == 0, result.text
+    assert run.dataset_statuses() == {"alpha": "published", "beta": "published", "gamma": "changed"}
+    assert [p.name for p in (run.results / "datasets").rglob("*.rtdc")] == ["five.rtdc"]
+    run.configure({"metadata.override": {"setup:medium": "water"}})
+    result = run.upload()
+    assert "Traceback" not in result.text, result.text
+    assert set(run.dataset_statuses().values()) == {"changed"}, result.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -104,3 +106,37 @@ def test_one_fails_the_others_do_not(labs, proxy: Proxy) -> None:
     assert made.upload() == dict.fromkeys(("alpha", "beta", "gamma"), "published")
     for name in ("alpha", "beta", "gamma"):
         assert_one(made, name, "active")
+
+
+@pytest.mark.parametrize("at", ["package_create", "PUT circle", "package_revise"])
+def test_server_restarted(labs, proxy: Proxy, at: str) -> None:
+    """Nothing answers for a while, in the middle of an upload."""
+    made = labs("beta", url=proxy.url, activate="all", retries=12, timeout=2)
+    away: list[float] = []
+
+    def strike(request: Request) -> str:
+        if request.kind == at and not away:
+            away.append(time.monotonic())
+        return "drop" if away and time.monotonic() - away[0] < 1.5 else ""
+
+    proxy.fault = strike
+    try:
+        assert made.upload() == {"beta": "published"}, made.outcomes
+    finally:
+        proxy.fault = lambda request: ""
+    assert_one(made, "beta", "active")
+
+
+def test_nothing_is_final_without_approval(labs, proxy: Proxy) -> None:
+    """Whatever fails on the way, a draft stays a draft."""
+    made = labs("beta", url=proxy.url, activate="approved", retries=40, timeout=2)
+    chance = random.Random(7)
+    faults = [f for f in FAULTS if f not in ("wrong etag", "delay after")]
+    proxy.fault = lambda request: chance.choice(faults) if chance.random() < 0.3 else ""
+    try:
+        assert made.upload() == {"beta": "draft"}, made.outcomes
+    finally:
+        proxy.fault = lambda request: ""
+    made.assert_whole("beta", "draft")
+    assert not {"activating", "active"} & set(made.events())
+    assert not (made.folder / "beta.json").exists()

@@ -203,7 +203,7 @@ def labs(
     monkeypatch.setenv("DCOR_API_TOKEN", dcor.token)
     monkeypatch.setattr(failures, "_FIRST", 0.02)
     monkeypatch.setattr(failures, "_LONGEST", 0.5)
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def make(*datasets: str, url: str = "", **upload: Any) -> Lab:
         made = copy_lab(prepared, tmp_path, dcor, url)
@@ -211,7 +211,8 @@ def labs(
         return made.keep(*(datasets or ("alpha", "beta", "gamma")))
 
     yield make
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @contextmanager

@@ -67,9 +67,14 @@ def _config(work: Workdir) -> dict[str, Any]:
 
 
 def _upload(args: argparse.Namespace, work: Workdir) -> int:
+    from dcorflow.upload.failures import Stopped
     from dcorflow.upload.run import run_group
 
-    counts = run_group(work, args.group)
+    try:
+        counts = run_group(work, args.group)
+    except Stopped:
+        print("dcorflow: stopped; run again to go on", file=sys.stderr)
+        return 1
     print(f"upload {args.group}: {', '.join(f'{n} {s}' for s, n in sorted(counts.items()))}")
     return 0
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dcorflow.deleted import note_deleted
 from dcorflow.errors import UsageError, is_interrupt
 from dcorflow.files import read_json, to_json, write_if_changed, write_text
 from dcorflow.upload.api import Api
@@ -25,7 +26,7 @@ from dcorflow.upload.manifest import Manifest, read_manifest
 from dcorflow.upload.outcome import identity, published
 from dcorflow.upload.preflight import Facts, learn, objections
 from dcorflow.upload.progress import Meter
-from dcorflow.upload.receipts import is_approved, write_receipt
+from dcorflow.upload.receipts import is_approved, read_receipt, write_receipt
 from dcorflow.upload.server import find_server
 from dcorflow.upload.settled import unsettled
 from dcorflow.upload.token import find_token
@@ -131,6 +132,7 @@ class _GroupUpload:
         """Return what keeps a dataset from being uploaded now; None where it is due."""
         dataset, status = decision["dataset"], decision["status"]
         if published(self.work, self.server, dataset):
+            self._delete(dataset)  # unless that was done when it was published
             return Outcome("published")
         if status == "incomplete" and dataset in self.settings["accept_incomplete"] and decision["ready"]:
             status = "ready"
@@ -186,12 +188,31 @@ class _GroupUpload:
         if shown["state"] == "active":
             write_receipt(self.work, self.server, manifest, shown, url)
             meter.say(f"published: {url}")
+            self._delete(manifest.dataset)
             return Outcome("published", "", shown["id"])
         words = (
             "complete and verified; see it and say 'dcorflow approve'" if mode == "approved" else "complete"
         )
         meter.say(f"draft: {url}")
         return Outcome("draft", words, shown["id"])
+
+    def _delete(self, dataset: str) -> None:
+        """Delete prepared measurements that are final on a production server; task and companions stay."""
+        receipt = read_receipt(self.work, self.server, dataset)
+        if self.settings["after"] != "delete" or self.server.is_playground or receipt is None:
+            return
+        here = {row["name"]: row["sha256"] for row in self.rows.get(dataset, [])}
+        folder, gone = self.work.datasets / dataset, {}
+        for resource in receipt["resources"]:
+            name = resource["name"]
+            if here.get(name) == resource["sha256"] and (folder / name).exists():
+                seen = (folder / name).stat()
+                gone[dataset, name] = (seen.st_size, seen.st_mtime_ns)
+        if gone:
+            with slot(self.folder / "locks" / "deleted", 1, self.stop):
+                note_deleted(self.work, gone)
+            for _, name in gone:
+                (folder / name).unlink(missing_ok=True)
 
 
 def run_group(work: Workdir, group: str) -> dict[str, int]:
@@ -210,7 +231,8 @@ def run_group(work: Workdir, group: str) -> dict[str, int]:
         Where the process was told to end.
     """
     job = _GroupUpload(work, group)
-    signal.signal(signal.SIGTERM, lambda *_: job.stop.set())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: job.stop.set())
     outcomes = job.run()
     if job.stop.is_set():
         raise Stopped

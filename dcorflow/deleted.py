@@ -1,0 +1,29 @@
+"""Prepared files that were deleted on purpose, after their dataset became final: not to be made again."""
+
+from __future__ import annotations
+
+from dcorflow.files import read_tsv, to_tsv, write_text
+from dcorflow.workdir import Workdir
+
+_COLUMNS = ("dataset", "name", "size", "mtime_ns")
+
+#: (size, mtime_ns) of files by (dataset, name).
+Deleted = dict[tuple[str, str], tuple[int, int]]
+
+
+def load_deleted(work: Workdir) -> Deleted:
+    """Return size and time that deleted files had."""
+    try:
+        _, rows = read_tsv(work.deleted)
+        return {(dataset, name): (int(size), int(mtime)) for dataset, name, size, mtime in rows}
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def note_deleted(work: Workdir, files: Deleted) -> None:
+    """Note files before they are deleted; one process at a time."""
+    known = load_deleted(work) | files
+    rows = (
+        (dataset, name, str(size), str(mtime)) for (dataset, name), (size, mtime) in sorted(known.items())
+    )
+    write_text(work.deleted, to_tsv(_COLUMNS, rows))
