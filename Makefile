@@ -1,5 +1,5 @@
 # make run: prepare a demo tree.  make test: all gates and tests.  make bench: measure speed.
-# make bench-upload: measure uploads against a DCOR server started here (OPTIONS='--scale 0.1' for less).
+# make bench-upload: measure uploads against a DCOR server started here (OPTIONS='--eight 50 --large 400' for less).
 # Each target sets up what it needs in .venv, from the exact versions in requirements.lock.
 SHELL := /bin/bash
 PYTHON ?= $(shell for python in python3.12 python3.11 python3.13 python3; do \

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from dcorflow.files import read_tsv, to_tsv, write_text
+from dcorflow.records import load_record
 from dcorflow.workdir import Workdir
 
 _COLUMNS = ("dataset", "name", "size", "mtime_ns")
@@ -18,6 +22,29 @@ def load_deleted(work: Workdir) -> Deleted:
         return {(dataset, name): (int(size), int(mtime)) for dataset, name, size, mtime in rows}
     except (FileNotFoundError, ValueError):
         return {}
+
+
+def away(work: Workdir, entries: Iterable[Mapping[str, Any]], deleted: Deleted) -> set[str]:
+    """Return the measurements whose prepared file was deleted on purpose and is not to be made again.
+
+    Parameters
+    ----------
+    work
+        Work directory.
+    entries
+        Entries of batch plans; one whose source changed since is not returned.
+    deleted
+        From `load_deleted`.
+    """
+    found = set()
+    for entry in entries:
+        dataset, name = entry["dataset"], entry["name"]
+        if (dataset, name) not in deleted or (work.datasets / dataset / name).exists():
+            continue
+        record = load_record(work, entry["measurement"])
+        if record and [[f.path, f.size, f.mtime_ns] for f in record.files] == entry["files"]:
+            found.add(entry["measurement"])
+    return found
 
 
 def note_deleted(work: Workdir, files: Deleted) -> None:

@@ -53,12 +53,13 @@ def server_or_exit(settings: Config) -> None:
         sys.exit(f"dcorflow: {error}")
 
 
-def upload_due(group: str) -> bool:
-    """Return whether a dataset of a group still waits for its upload, whatever changed here."""
+def last_turn(group: str) -> int:
+    """Return the number of the upload that left nothing open in a group; 0 where a dataset still waits."""
     try:
-        return bool(read_json(Workdir(Path.cwd()).stamp("upload", group))["open"])
+        stamp = read_json(Workdir(Path.cwd()).stamp("upload", group))
+        return 0 if stamp["open"] else int(stamp["turn"])
     except (OSError, ValueError, KeyError):
-        return True
+        return 0
 
 
 def quiet(workflow: Any) -> None:

@@ -25,8 +25,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import h5py
+import hdf5plugin
 import numpy as np
 import requests
+import zstandard
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
@@ -116,19 +118,19 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def write_measurement(path: Path, megabytes: float, template: Path) -> None:
-    """Write a measurement that dclab accepts, as large as asked for, from a small one."""
+    """Write a measurement that dclab accepts, as large as asked for: a small one with a long log."""
     shutil.copyfile(template, path)
+    rows, width = 10_000, 100
+    pairs = np.array([f"{b:02x}" for b in range(256)]).astype("S2")
+    noise = np.frombuffer(np.random.default_rng().bytes(rows * width // 2), np.uint8)
+    block = zstandard.ZstdCompressor(level=5).compress(pairs[noise].tobytes())
+    count = max(1, int(megabytes * 1e6 / len(block)))
     with h5py.File(path, "a") as h5:
-        h5.attrs["experiment:time"] = "10:00:00"
-        filler = h5.require_group("logs")
-        width = 100
-        lines = max(1, int(megabytes * 1e6 / width))
-        if megabytes > 1:
-            from hdf5plugin import Zstd
-
-            noise = np.frombuffer(np.random.default_rng().bytes(lines * width // 2), np.uint8)
-            text = np.array([f"{b:02x}" for b in range(256)]).astype("S2")[noise].view(f"S{width}")
-            filler.create_dataset("filler", data=text, chunks=(10_000,), fletcher32=True, **Zstd(clevel=5))
+        log = h5.require_group("logs").create_dataset(
+            "filler", (count * rows,), f"S{width}", chunks=(rows,), **hdf5plugin.Zstd(clevel=5)
+        )
+        for number in range(count):
+            log.id.write_direct_chunk((number * rows,), block)
 
 
 def write_dataset(work: Workdir, name: str, files: list[Path]) -> dict[str, Any]:
@@ -250,7 +252,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--delay", type=float, default=0.05, help="seconds per request")
     parser.add_argument("--rate", type=float, default=20, help="MB/s per connection")
-    parser.add_argument("--scale", type=float, default=1.0, help="of 8 x 500 MB and 4 GB")
+    parser.add_argument("--eight", type=float, default=500, help="MB of each of eight files")
+    parser.add_argument("--large", type=float, default=4000, help="MB of one large file")
     parser.add_argument("--small", type=int, default=16, help="number of small datasets")
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests"))
@@ -267,9 +270,9 @@ def main() -> int:
         )
         eight = [place / f"eight_{n}.rtdc" for n in range(8)]
         for path in eight:
-            write_measurement(path, 2 * 500 * args.scale, template)
+            write_measurement(path, args.eight, template)
         large = place / "large.rtdc"
-        write_measurement(large, 2 * 4000 * args.scale, template)
+        write_measurement(large, args.large, template)
         for name, files in (("eight", eight), ("large", [large])):
             size = sum(f.stat().st_size for f in files)
             work = write_work(Workdir(place / f"ours-{name}"), line.urls[0], {name: files})

@@ -218,6 +218,18 @@ class TestResuming:
         assert made.upload() == {"beta": "draft"}
         assert made.assert_whole("beta", "draft")["id"] == draft["id"]
 
+    def test_taken_over_draft_with_other_content_is_left_alone(self, labs) -> None:
+        made = labs("beta", activate="drafts")
+        made.upload()
+        [draft] = made.found("beta")
+        api_add(made, draft, b"not ours", "more.txt")
+        (made.folder / "ledger.tsv").unlink()
+        path = made.work.settled(GROUP)
+        path.write_text(path.read_text().replace('"dataset_id": ""', f'"dataset_id": "{draft["id"]}"', 1))
+        assert made.upload() == {"beta": "upload failed"}
+        assert "left as it is" in made.reason("beta")
+        assert [d["id"] for d in made.found("beta")] == [draft["id"]]
+
 
 def api_add(made: Lab, draft: dict[str, Any], content: bytes, name: str) -> None:
     """Add a resource to a draft, as anybody with the token could."""

@@ -140,6 +140,24 @@ class TestLedger:
         changed = Ledger(ledger.path)
         assert (changed.dataset_of("t-1"), changed.damaged) == ("", 1)
 
+    @pytest.mark.parametrize(
+        ("events", "expected"),
+        [
+            ([], False),
+            (["intent"], True),
+            (["intent", "draft"], False),
+            (["intent", "intent", "draft"], True),
+            (["draft", "abandoned", "intent"], True),
+            (["intent", "draft", "abandoned", "intent", "draft"], False),
+        ],
+    )
+    def test_drafts_asked_for_without_answer(self, tmp_path: Path, events: list[str], expected: bool) -> None:
+        ledger = Ledger(tmp_path / "ledger.tsv")
+        for event in events:
+            ledger.add("t-1", event, "" if event == "intent" else "id-1")
+        ledger.add("t-2", "intent")
+        assert ledger.unanswered("t-1") == expected
+
     def test_many_writers(self, tmp_path: Path) -> None:
         ledgers = [Ledger(tmp_path / "ledger.tsv") for _ in range(4)]
         threads = [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dcorflow.config import Config
+from dcorflow.deleted import away, load_deleted
 from dcorflow.discover.datasets import assign_datasets, assign_names, belongs, uploaded_before
 from dcorflow.discover.plan import (
     OnDisk,
@@ -142,7 +143,7 @@ class _Pass:
     def _plan_batches(self, on_disk: OnDisk) -> list[str]:
         limits, prepare = self.config["batches"], self.config["prepare"]
         batches = assign_batches(self.items, limits["files"], int(limits["gigabytes"] * 1e9))
-        key = body_key(prepare)
+        key, deleted = body_key(prepare), load_deleted(self.work)
         for batch, members in batches.items():
             entries = [self._entry(item) for item in members]
             edits = {
@@ -157,7 +158,8 @@ class _Pass:
                     lambda line: check_key(line["body_key"], line["content"]),
                 )
             ]
-            retail = [m for m, wanted in edits.items() if m not in redo and self._tail_differs(m, wanted)]
+            done = {*redo, *away(self.work, entries, deleted)}
+            retail = [m for m, wanted in edits.items() if m not in done and self._tail_differs(m, wanted)]
             self.planner.pending.prepare += redo
             self.planner.pending.edit += retail
             threads = batch_threads(members, limits["threads"])

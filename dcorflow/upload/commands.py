@@ -27,6 +27,7 @@ def add_upload_commands(commands: Any) -> None:
     """Add the commands to those of the command line."""
     sub = commands.add_parser("upload", help="Stage of the workflow: upload the datasets of a group.")
     sub.add_argument("group", metavar="GROUP")
+    sub.add_argument("turn", metavar="TURN", type=int, nargs="?", default=0)
     sub.set_defaults(function=_upload)
     text = "Show what will be final on the server, and approve it; the next upload makes it so."
     sub = commands.add_parser("approve", help="Approve datasets for publication.", description=text)
@@ -71,7 +72,7 @@ def _upload(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.upload.run import run_group
 
     try:
-        counts = run_group(work, args.group)
+        counts = run_group(work, args.group, args.turn)
     except Stopped:
         print("dcorflow: stopped; run again to go on", file=sys.stderr)
         return 1

@@ -132,18 +132,13 @@ class DatasetUpload:
         if self.manifest.known_id and not self.ledger.of(self.task):
             self.ledger.add(self.task, "draft", self.manifest.known_id, "taken over")
             return self.manifest.known_id
-        looks = _LOOKS if self._unanswered() else 1
+        looks = _LOOKS if self.ledger.unanswered(self.task) else 1
         for number in range(looks):
             if number and self.meter.stop.wait(2 * number):
                 raise Stopped
             if drafts := own_drafts(self.api, self.facts.user_id, self.marker):
                 return self._adopt(drafts)
         return self._create()
-
-    def _unanswered(self) -> bool:
-        """Return whether a draft was asked for and no answer came: it may exist, now or in a moment."""
-        events = [line.event for line in self.ledger.of(self.task)]
-        return events.count("intent") > events.count("draft")
 
     def _adopt(self, drafts: list[dict[str, Any]]) -> str:
         drafts = sorted(drafts, key=lambda d: (-len(d["resources"]), d["metadata_created"]))
@@ -169,7 +164,7 @@ class DatasetUpload:
     def _look(self, dataset_id: str) -> dict[str, Any]:
         """Return the dataset as the server shows it now; begin again where a draft is gone."""
         try:
-            shown: dict[str, Any] = self.api.get("package_show", SLOW, id=dataset_id)
+            shown: dict[str, Any] = self.api.get("package_show", id=dataset_id)
         except Refused as error:
             if error.status not in (403, 404):
                 raise
@@ -190,6 +185,8 @@ class DatasetUpload:
         activating = self.ledger.last(self.task, "activating", dataset_id)
         if activating and seconds_since(activating.time) < 2 * SLOW:
             raise UploadError(f"{why}, and it may be about to become final; run again in half an hour")
+        if dataset_id == self.manifest.known_id:
+            raise UploadError(f"{why}; the draft {dataset_id} was not made here, so it is left as it is")
         self.meter.say(f"{why}; starting over with a new draft")
         self.ledger.add(self.task, "abandoned", dataset_id, why)
         raise _Again
@@ -347,7 +344,7 @@ class DatasetUpload:
         ]
         if wrong:
             raise UploadError(f"the server stores another value than was sent: {', '.join(wrong)}")
-        if self._unanswered():
+        if self.ledger.unanswered(self.task):
             for draft in own_drafts(self.api, self.facts.user_id, self.marker):
                 if draft["id"] != shown["id"]:
                     self.ledger.add(self.task, "abandoned", draft["id"], "a second draft of the same task")

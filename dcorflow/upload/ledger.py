@@ -122,6 +122,18 @@ class Ledger:
         gone = (line.dataset_id for line in self.of(task) if line.event == "abandoned")
         return [dataset_id for dataset_id in dict.fromkeys(gone) if dataset_id not in removed]
 
+    def unanswered(self, task: str) -> bool:
+        """Return whether a draft was ever asked for and no answer came: there may be one more."""
+        waiting = False
+        for line in self.of(task):
+            if line.event == "intent":
+                if waiting:
+                    return True
+                waiting = True
+            elif line.event == "draft":
+                waiting = False
+        return waiting
+
     def of(self, task: str) -> list[Line]:
         """Return all lines about a task, the oldest first."""
         return [line for line in self.lines if line.task == task]

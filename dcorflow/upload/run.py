@@ -215,8 +215,15 @@ class _GroupUpload:
                 (folder / name).unlink(missing_ok=True)
 
 
-def run_group(work: Workdir, group: str) -> dict[str, int]:
+def run_group(work: Workdir, group: str, turn: int = 0) -> dict[str, int]:
     """Upload a group of datasets, and write what became of them and the stamp.
+
+    Parameters
+    ----------
+    work, group
+        Work directory and group.
+    turn
+        Noted in the stamp, see `dcorflow.run.last_turn`.
 
     Returns
     -------
@@ -250,9 +257,9 @@ def run_group(work: Workdir, group: str) -> dict[str, int]:
         for name, o in outcomes.items()
     }
     write_if_changed(work.uploaded(group), to_json(told))
-    # Work that a later run could finish without anything changing here: see `dcorflow.run.upload_due`.
+    # Work that a later run could finish without anything changing here.
     open_ones = [n for n, o in outcomes.items() if o.status in ("unsettled", "upload failed", "draft")]
-    write_text(work.stamp("upload", group), to_json({"open": sorted(open_ones), "told": told}))
+    write_text(work.stamp("upload", group), to_json({"open": sorted(open_ones), "turn": turn, "told": told}))
     counts: dict[str, int] = {}
     for outcome in outcomes.values():
         counts[outcome.status] = counts.get(outcome.status, 0) + 1

@@ -12,11 +12,11 @@ rule upload_dataset:
     params:
         command=DCORFLOW,
         settings=SETTINGS["upload"],
-        due=upload_again,
+        turn=upload_turn,
     message:
         "Upload datasets of {wildcards.group}"
     shell:
-        "{params.command} upload {wildcards.group} 2> {log:q}"
+        "{params.command} upload {wildcards.group} {params.turn} 2> {log:q}"
 
 
 rule upload:
