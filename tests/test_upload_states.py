@@ -133,6 +133,15 @@ class TestResuming:
         assert made.upload() == {"beta": "published"}
         assert made.assert_whole("beta", "active")["id"] != draft["id"]
 
+    def test_another_user_makes_no_second_dataset(self, labs, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = labs("beta", activate="drafts")
+        made.upload()
+        monkeypatch.setenv("DCOR_API_TOKEN", made.dcor.tokens["other"])
+        monkeypatch.setattr("dcorflow.upload.run.objections", lambda *_: [])
+        assert made.upload() == {"beta": "upload failed"}
+        assert "not to be seen with this token" in made.reason("beta")
+        assert len(made.found("beta")) == 1
+
     def test_published_and_deleted_is_not_made_again(self, labs) -> None:
         made = labs("beta", activate="all")
         made.upload()

@@ -79,7 +79,8 @@ def judge(answer: requests.Response, what: str) -> None:
     if status in (408, 425, 429) or status >= 500:
         words = "maintenance or overload" if status in (429, 503) else "an error of the server"
         raise Passing(f"{what} failed with status {status} ({words})", _retry_after(answer))
-    raise Refused(f"{what} was refused ({status}): {_explain(answer)}", status)
+    reason, kind = _explain(answer)
+    raise Refused(f"{what} was refused ({status}): {reason}", status, kind)
 
 
 def _retry_after(answer: requests.Response) -> float:
@@ -89,15 +90,16 @@ def _retry_after(answer: requests.Response) -> float:
         return 0.0
 
 
-def _explain(answer: requests.Response) -> str:
-    """Return what the server said, without the wrapping."""
+def _explain(answer: requests.Response) -> tuple[str, str]:
+    """Return what the server said, without the wrapping, and what CKAN calls the error."""
     try:
         error = answer.json()["error"]
         if isinstance(error, dict):
-            return _short("; ".join(f"{k}: {v}" for k, v in error.items() if not k.startswith("_")))
-        return _short(error)
+            words = "; ".join(f"{k}: {v}" for k, v in error.items() if not k.startswith("_"))
+            return _short(words), str(error.get("__type", ""))
+        return _short(error), ""
     except (ValueError, KeyError, TypeError):
-        return answer.reason or "no reason given"
+        return answer.reason or "no reason given", ""
 
 
 def _short(text: object) -> str:

@@ -166,16 +166,18 @@ class DatasetUpload:
         try:
             shown: dict[str, Any] = self.api.get("package_show", id=dataset_id)
         except Refused as error:
-            if error.status not in (403, 404):
+            if error.status == 403:
+                raise UploadError(
+                    f"dataset {dataset_id} of this task is not to be seen with this token"
+                ) from error
+            if not error.is_missing:
                 raise
             shown = {"state": "deleted"}
         if shown["state"] in ("draft", "active"):
             return shown
-        if self.ledger.last(self.task, "active", dataset_id) or self.manifest.known_id == dataset_id:
-            raise UploadError(
-                f"dataset {dataset_id} is not on the server any more, or not to be seen with this token; "
-                "it is not uploaded again"
-            )
+        final = any(self.ledger.last(self.task, event, dataset_id) for event in ("activating", "active"))
+        if final or self.manifest.known_id == dataset_id:
+            raise UploadError(f"dataset {dataset_id} is not on the server any more; it is not uploaded again")
         self.ledger.add(self.task, "abandoned", dataset_id, "it was deleted on the server")
         self.ledger.add(self.task, "removed", dataset_id)
         raise _Again
@@ -196,7 +198,7 @@ class DatasetUpload:
             if self.api.get("package_show", id=dataset_id)["state"] == "draft":
                 self.api.post("package_delete", {"id": dataset_id}, timeout=SLOW)
         except Refused as error:
-            if error.status not in (403, 404):
+            if not error.is_missing:
                 raise
         self.ledger.add(self.task, "removed", dataset_id)
 
@@ -211,6 +213,8 @@ class DatasetUpload:
         try:
             self._revise(shown["id"], update=change)
         except Refused as error:
+            if not error.kind:  # not CKAN's word
+                raise
             self._abandon(shown["id"], f"its fields cannot be changed ({error.reason})")
         self.ledger.add(self.task, "fields", shown["id"], self.manifest.fields_digest)
 

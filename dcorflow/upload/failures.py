@@ -42,11 +42,18 @@ class Refused(Exception):
         One sentence.
     status
         HTTP status.
+    kind
+        What CKAN calls the error; empty where something else answered.
     """
 
-    def __init__(self, reason: str, status: int = 0) -> None:
+    def __init__(self, reason: str, status: int = 0, kind: str = "") -> None:
         super().__init__(reason)
-        self.reason, self.status = reason, status
+        self.reason, self.status, self.kind = reason, status, kind
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether CKAN itself, not something before it, says that what was asked for does not exist."""
+        return self.status == 404 and self.kind == "Not Found Error"
 
 
 class UploadError(Exception):
