@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,17 +110,15 @@ def _approve(args: argparse.Namespace, work: Workdir) -> int:
 
 
 def _audit(args: argparse.Namespace, work: Workdir) -> int:
-    from dcorflow.upload.recover import Look, audit_lines
+    from dcorflow.upload.recover import audit_lines
 
-    lines = audit_lines(_look(work, Look))
+    lines = _looking(work, audit_lines)
     print("\n".join(lines) or "nothing of what is prepared here is on the server")
     return 0
 
 
 def _recover(args: argparse.Namespace, work: Workdir) -> int:
-    from dcorflow.upload.recover import Look
-
-    found, doubtful = _look(work, Look).recover()
+    found, doubtful = _looking(work, lambda look: look.recover())
     for line in found:
         print(f"found     {line}")
     for line in doubtful:
@@ -128,14 +127,17 @@ def _recover(args: argparse.Namespace, work: Workdir) -> int:
     return 1 if doubtful else 0
 
 
-def _look(work: Workdir, kind: Any) -> Any:
-    """Look at the server; what fails for now is a usage error here."""
-    from dcorflow.upload.failures import Passing
+def _looking(work: Workdir, ask: Callable[[Any], Any]) -> Any:
+    """Return what `ask` makes of a look at the server; a failure there is no internal error."""
+    from dcorflow.upload.failures import Passing, Refused
+    from dcorflow.upload.recover import Look
 
     try:
-        return kind(work, _config(work))
+        return ask(Look(work, _config(work)))
     except Passing as error:
         raise UsageError(f"the server does not answer: {error.reason}; try again later") from error
+    except Refused as error:
+        raise UsageError(error.reason) from error
 
 
 def _doctor(args: argparse.Namespace, work: Workdir) -> int:
