@@ -195,12 +195,18 @@ def ours(work: Workdir, token: str) -> float:
 
 
 def theirs(work: Workdir, url: str, token: str) -> float:
-    """Return the seconds that DCOR-Aid's command takes for the same tasks, one after the other."""
+    """Return the seconds that DCOR-Aid's command takes for the same tasks, one after the other.
+
+    Not a number where it fails.
+    """
     seconds = 0.0
     command = str(Path(sys.executable).with_name("dcoraid-upload-task"))
     for task in sorted(work.datasets.glob(f"*/{TASK_NAME}")):
         start = time.monotonic()
-        subprocess.run([command, str(task), url, token], capture_output=True, text=True, check=True)
+        done = subprocess.run([command, str(task), url, token], capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(done.stdout[-500:], file=sys.stderr)
+            return float("nan")
         seconds += time.monotonic() - start
     return seconds
 
@@ -247,51 +253,62 @@ def server() -> Iterator[dict[str, Any]]:
         process.wait(60)
 
 
+def row(what: str, mine: float, other: float, more: str = "") -> None:
+    """Print one line of the table as soon as it is measured."""
+    print(f"| {what} | {mine:.2f} | {other:.2f} | {other / mine:.1f} | {more} |", flush=True)
+
+
+def measure_large(place: Path, line: Line, token: str, files: dict[str, list[Path]]) -> None:
+    """Measure datasets through the line."""
+    for name, paths in files.items():
+        mine = ours(write_work(Workdir(place / f"ours-{name}"), line.urls[0], {name: paths}), token)
+        work = write_work(Workdir(place / f"theirs-{name}"), line.urls[0], {name: paths})
+        other = theirs(work, line.urls[0], token)
+        plain = sum(curl(path, line.urls[0], token) for path in paths)
+        size = sum(path.stat().st_size for path in paths) / len(paths) / 1e6
+        row(f"{name}: {len(paths)} x {size:.0f} MB", mine, other, f"curl, one after the other: {plain:.1f} s")
+
+
+def measure_small(place: Path, url: str, token: str, template: Path, count: int) -> None:
+    """Measure many small datasets, without the line: what each one costs."""
+    few = {f"small{n}": [template] for n in range(count)}
+    three = dict(list(few.items())[:3])
+    reference = theirs(write_work(Workdir(place / "reference"), url, three), url, token) / len(three)
+    for what, parallel in (("in a row", 1), ("8 at once", 8)):
+        work = write_work(Workdir(place / f"small-{parallel}"), url, few, parallel=parallel)
+        row(f"small dataset, {what}", ours(work, token) / count, reference)
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--delay", type=float, default=0.05, help="seconds per request")
     parser.add_argument("--rate", type=float, default=20, help="MB/s per connection")
-    parser.add_argument("--eight", type=float, default=500, help="MB of each of eight files")
-    parser.add_argument("--large", type=float, default=4000, help="MB of one large file")
+    parser.add_argument("--eight", type=float, default=500, help="MB of each of eight files; 0: leave out")
+    parser.add_argument("--large", type=float, default=4000, help="MB of one large file; 0: leave out")
     parser.add_argument("--small", type=int, default=16, help="number of small datasets")
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests"))
     from recipes import small_measurement
 
-    rows: list[tuple[str, float, float, str]] = []
     with server() as told, tempfile.TemporaryDirectory(prefix="dcor-bench-") as scratch:
         place, token = Path(scratch), told["tokens"]["uploader"]
-        line = Line((told["url"], told["s3"]), args.delay, args.rate * 1e6)
         raw, template = place / "raw.rtdc", place / "small.rtdc"
         small_measurement(raw, seed=1, metadata={})
-        subprocess.run(
-            [sys.executable, "-m", "dcorflow", "compress", str(raw), str(template)], check=True, cwd=ROOT
-        )
-        eight = [place / f"eight_{n}.rtdc" for n in range(8)]
-        for path in eight:
-            write_measurement(path, args.eight, template)
-        large = place / "large.rtdc"
-        write_measurement(large, args.large, template)
-        for name, files in (("eight", eight), ("large", [large])):
-            size = sum(f.stat().st_size for f in files)
-            work = write_work(Workdir(place / f"ours-{name}"), line.urls[0], {name: files})
-            mine = ours(work, token)
-            other = write_work(Workdir(place / f"theirs-{name}"), line.urls[0], {name: files})
-            rows.append((f"{name}: {len(files)} x {size / len(files) / 1e6:.0f} MB", mine,
-                         theirs(other, line.urls[0], token), ""))  # fmt: skip
-        rows[-1] = (*rows[-1][:3], f"curl, one connection: {curl(large, line.urls[0], token):.1f} s")
-        few = {f"small{n}": [template] for n in range(args.small)}
-        direct = told["url"]
-        one = ours(write_work(Workdir(place / "row"), direct, few, parallel=1), token) / args.small
-        eight_at_once = ours(write_work(Workdir(place / "once"), direct, few, parallel=8), token) / args.small
-        three = dict(list(few.items())[:3])
-        reference = theirs(write_work(Workdir(place / "ref"), direct, three), direct, token) / 3
-        rows.append(("small dataset, in a row", one, reference, ""))
-        rows.append(("small dataset, 8 at once", eight_at_once, reference, ""))
-    print("| what | dcorflow s | dcoraid-upload-task s | times | |\n| --- | --- | --- | --- | --- |")
-    for what, mine, other_seconds, more in rows:
-        print(f"| {what} | {mine:.2f} | {other_seconds:.2f} | {other_seconds / mine:.1f} | {more} |")
+        compress = [sys.executable, "-m", "dcorflow", "compress", str(raw), str(template)]
+        subprocess.run(compress, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        files: dict[str, list[Path]] = {}
+        if args.eight:
+            files["eight"] = [place / f"eight_{n}.rtdc" for n in range(8)]
+        if args.large:
+            files["large"] = [place / "large.rtdc"]
+        for name, paths in files.items():
+            for path in paths:
+                write_measurement(path, args.eight if name == "eight" else args.large, template)
+        print("| what | dcorflow s | dcoraid-upload-task s | times | |\n| --- | --- | --- | --- | --- |")
+        measure_small(place, told["url"], token, template, args.small)
+        line = Line((told["url"], told["s3"]), args.delay, args.rate * 1e6)
+        measure_large(place, line, token, files)
     return 0
 
 
