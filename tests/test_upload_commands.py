@@ -112,7 +112,7 @@ class TestRefusals:
 
 def await_checksums(made: Lab, dataset: str, key: str = "sha256") -> None:
     """Wait until the server's worker has looked at all measurements of a dataset."""
-    end = time.monotonic() + 90
+    end = time.monotonic() + 240
     while not all(r.get(key) for r in made.found(dataset)[0]["resources"] if r["name"].endswith(".rtdc")):
         assert time.monotonic() < end, "the worker does not work"
         time.sleep(0.2)

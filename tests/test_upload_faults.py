@@ -72,6 +72,7 @@ def test_given_up_and_started_again(labs, proxy: Proxy, kind: str, nth: int, fau
         assert made.reason("alpha")
     finally:
         proxy.fault = lambda request: ""
+    made.configure(timeout=60, retries=3)
     assert made.upload() == {"alpha": "published"}
     assert_one(made, "alpha", "active")
 

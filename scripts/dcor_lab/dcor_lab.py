@@ -164,9 +164,7 @@ class Lab:
 
     def start_worker(self) -> None:
         """Start the worker, which handles what is uploaded."""
-        # Nice: it must not keep the servers from answering.
-        worker = ["nice", str(VENV / "bin" / "ckan"), "jobs", "worker", *QUEUES]
-        self.spawn("worker", worker)
+        self.spawn("worker", [str(VENV / "bin" / "ckan"), "jobs", "worker", *QUEUES])
 
     def spawn(self, name: str, command: list[str], before: Callable[[], None] | None = None) -> None:
         """Start one server as a child that ends with this process."""
