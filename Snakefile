@@ -22,6 +22,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/discover.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/task.smk"
+include: "workflow/rules/upload.smk"
 
 
 rule all:

@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 import xxhash
 
 from dcorflow import recipes
+from dcorflow.deleted import away, load_deleted
 from dcorflow.errors import FailureClass, UsageError, is_interrupt
 from dcorflow.files import read_json, to_json, write_text
 from dcorflow.memory import LIMITED, MemoryGuard
@@ -251,12 +252,14 @@ class _Supervisor:
         return Counts(len(self.entries), failed, worked)
 
     def _suspects_last(self) -> list[int]:
-        """Return the numbers of all entries; last those at which a job ended before."""
+        """Return the numbers of all entries to do; last those at which a job ended before."""
         suspects = [self.work.attempt(e["measurement"]).exists() for e in self.entries]
         for number, suspect in enumerate(suspects):
             if suspect:
                 self._say(number, "a job before this one ended while it worked on it; tried again, last")
-        return sorted(range(len(self.entries)), key=suspects.__getitem__)
+        left = away(self.work, self.entries, load_deleted(self.work))
+        todo = [n for n, entry in enumerate(self.entries) if entry["measurement"] not in left]
+        return sorted(todo, key=suspects.__getitem__)
 
     def _share(self) -> tuple[int, int]:
         failed = worked = 0

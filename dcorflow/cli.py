@@ -13,6 +13,7 @@ from typing import Any
 
 from dcorflow import __version__
 from dcorflow.errors import MeasurementError, UsageError
+from dcorflow.upload.commands import add_upload_commands
 from dcorflow.workdir import Workdir
 
 USAGE, INTERNAL = 64, 70
@@ -242,6 +243,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--configfile", type=Path, help="configuration (default: that of the last run)")
     sub.set_defaults(function=_plan)
     commands.add_parser("report", help="Write the summary again and print it.").set_defaults(function=_report)
+    add_upload_commands(commands)
     _add_stages(commands)
     return parser
 

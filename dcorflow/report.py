@@ -15,6 +15,7 @@ from dcorflow.metadata.fields import is_generic_title
 from dcorflow.records import RecordIndex
 from dcorflow.source.inventory import Item, load_inventory
 from dcorflow.task import settle, withdraw_tasks
+from dcorflow.upload.outcome import add_outcomes
 from dcorflow.workdir import TASK_NAME, Workdir
 
 COLUMNS = (
@@ -26,6 +27,10 @@ STATUSES = ("ready", "excluded", "failed", "in progress", "gone")
 _SHOWN = 12
 #: Verdicts on private text that a person should act on.
 _PRIVATE = ("blocks", "warned")
+#: Statuses of datasets that the upload gives; their reasons stand in the summary.
+_UPLOADED = ("unsettled", "draft", "upload failed", "changed", "late")
+#: Statuses of datasets whose reasons are shown at the end of a run.
+_TELL = ("blocked", "upload failed", "changed", "late")
 #: What discover's states are called for measurements that no group has settled.
 _UNSETTLED = {
     "gone": "gone",
@@ -58,6 +63,7 @@ def gather(work: Workdir) -> Summary:
     Opens one file per group of datasets, and records only of groups that are not settled.
     """
     items = load_inventory(work.inventory)
+    upload = _upload_settings(work)
     try:
         plan = read_json(work.state / "plan.json")
     except (OSError, ValueError):
@@ -66,6 +72,7 @@ def gather(work: Workdir) -> Summary:
     rows: dict[str, dict[str, Any]] = {}
     for group, batches in plan["groups"].items():
         decisions = _decisions(work, group, batches)
+        add_outcomes(work, upload, group, decisions)
         summary.datasets += [{**dataset, "group": group} for dataset in decisions["datasets"]]
         rows |= {row["measurement"]: row for row in decisions["measurements"]}
     datasets = {d["dataset"]: d for d in summary.datasets}
@@ -74,8 +81,18 @@ def gather(work: Workdir) -> Summary:
         dataset = datasets.get(row["dataset"], {})
         row["dataset_status"] = dataset.get("status", "")
         row["dataset_id"] = dataset.get("dataset_id", "")
+        if row["dataset_status"] in _UPLOADED and dataset["reason"]:
+            row["note"] = "; ".join(filter(None, (row["note"], f"dataset: {dataset['reason']}")))
         summary.measurements.append(row)
     return summary
+
+
+def _upload_settings(work: Workdir) -> dict[str, Any]:
+    try:
+        settings: dict[str, Any] = read_json(work.config)["upload"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return settings
 
 
 def _decisions(work: Workdir, group: str, batches: list[str]) -> dict[str, Any]:
@@ -221,8 +238,8 @@ def last_lines(summary: Summary, work: Workdir) -> list[str]:
     state = Counter(d["status"] for d in summary.datasets)
     words = ", ".join(f"{n} {s}" for s, n in sorted(state.items()))
     lines.append(f"{_number(len(summary.datasets), 'dataset')}: {words}")
-    for dataset in [d for d in summary.datasets if d["status"] == "blocked"][:_SHOWN]:
-        lines.append(f"  blocked      {escape(dataset['source'])}: {dataset['reason']}")
+    for dataset in [d for d in summary.datasets if d["status"] in _TELL][:_SHOWN]:
+        lines.append(f"  {dataset['status']:12} {escape(dataset['source'])}: {dataset['reason']}")
     lines += [f"  warning      {escape(w)}" for w in _all_warnings(summary)[:_SHOWN]]
     lines += _findings(summary) + _private_words(summary)
     left = sum(not c[1] for d in summary.datasets for c in d["companions"])
@@ -316,6 +333,10 @@ def _advice(summary: Summary, counts: Counter[str]) -> list[str]:
             f"{_number(gaps, 'measurement')} with metadata missing, wrong or guessed: fill in "
             "results/metadata_template.xlsx, save it elsewhere, name it at metadata.sheet, run again"
         )
+    if any(d["status"] == "upload failed" for d in summary.datasets):
+        advice.append("uploads failed: see their reasons above or in the summary; run again to go on")
+    if any(d["status"] == "draft" and d["dataset_id"] for d in summary.datasets):
+        advice.append("drafts wait on the server: look at them, then 'dcorflow approve --all'")
     if any(d["status"] == "ready" for d in summary.datasets):
         advice.append(f"ready datasets: open their results/datasets/<dataset>/{TASK_NAME} in DCOR-Aid")
     return [f"next: {a}" for a in advice]
@@ -324,10 +345,12 @@ def _advice(summary: Summary, counts: Counter[str]) -> list[str]:
 def exit_code(summary: Summary, strict: bool) -> int:
     """Return 0 where everything was dealt with.
 
-    1 where a job could not finish a measurement because of the machine (disk full, read error), or,
-    with `strict`, where one failed or was excluded by a policy, or a dataset is blocked.
+    1 where a job could not finish a measurement because of the machine (disk full, read error), where
+    an upload failed, or, with `strict`, where one failed or was excluded by a policy, or a dataset is
+    blocked.
     """
-    if any(m["retry"] for m in summary.measurements):
+    failed = any(d["status"] == "upload failed" for d in summary.datasets)
+    if failed or any(m["retry"] for m in summary.measurements):
         return 1
     if not strict:
         return 0

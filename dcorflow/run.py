@@ -18,6 +18,7 @@ from dcorflow.memory import LIMITED
 from dcorflow.report import exit_code, last_lines, write_report
 from dcorflow.secret import hide_token
 from dcorflow.templates import write_templates
+from dcorflow.upload.server import find_server
 from dcorflow.workdir import Workdir
 
 #: Lines of Snakemake's log that tell a user nothing and that no option silences.
@@ -43,6 +44,23 @@ def settings_or_exit(config: Mapping[str, Any]) -> Config:
         return check_settings(resolve_config(config, Path.cwd()), Path.cwd())
     except UsageError as error:
         sys.exit(f"dcorflow: {error}")
+
+
+def server_or_exit(settings: Config) -> None:
+    """End the run with one clear message where an upload is asked for and no server is named."""
+    try:
+        find_server(settings["upload"].get("server"))
+    except UsageError as error:
+        sys.exit(f"dcorflow: {error}")
+
+
+def last_turn(group: str) -> int:
+    """Return the number of the upload that left nothing open in a group; 0 where a dataset still waits."""
+    try:
+        stamp = read_json(Workdir(Path.cwd()).stamp("upload", group))
+        return 0 if stamp["open"] else int(stamp["turn"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def quiet(workflow: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from dcorflow.compress.edits import AUTOMATIC
 from dcorflow.compress.prepare import SOURCE_SHA256
 from dcorflow.errors import explain_os_error
-from dcorflow.files import copy_file, read_json, replacing, to_json, write_if_changed, write_text
+from dcorflow.files import copy_file, key_of, read_json, replacing, to_json, write_if_changed, write_text
 from dcorflow.hdf5 import basin_names
 from dcorflow.metadata.fields import missing_fields
 from dcorflow.metadata.supplements import unmet_requirements
@@ -318,7 +318,8 @@ def _basins_first(
         if name in done or name in above or name not in by_name:
             return
         member, record = by_name[name]
-        if any(d.startswith("basins/") for d in record.body["datasets"]):
+        basins = any(d.startswith("basins/") for d in record.body["datasets"])
+        if basins and (folder / member["name"]).exists():  # it may be deleted once it is published
             for other in basin_names(folder / member["name"]):
                 place(by_source.get(other.lower(), other.lower()), above | {name})
         done[name] = by_name[name]
@@ -351,6 +352,8 @@ def _stat(path: Path) -> list[int]:
 def run_group(work: Workdir, group: str) -> tuple[int, int]:
     """Settle a group and write its stamp; return how many datasets there are and how many are ready."""
     decisions = settle(work, group)
-    write_text(work.stamp("task", group), to_json([d["status"] for d in decisions["datasets"]]))
+    # The upload waits for this stamp, and Snakemake compares its content: it stands for all decisions.
+    statuses = [d["status"] for d in decisions["datasets"]]
+    write_text(work.stamp("task", group), to_json({"statuses": statuses, "decisions": key_of(decisions)}))
     datasets = decisions["datasets"]
     return len(datasets), sum(d["status"] == "ready" for d in datasets)

@@ -74,6 +74,11 @@ class Workdir:
         """Private text that would be published, and what it means for its dataset."""
         return self.results / "privacy.tsv"
 
+    @property
+    def deleted(self) -> Path:
+        """Prepared files that were deleted after their dataset became final."""
+        return self.results / "uploads" / "deleted.tsv"
+
     def record(self, measurement: str) -> Path:
         """The record of one measurement."""
         return self.records / f"{measurement}.json"
@@ -97,6 +102,10 @@ class Workdir:
     def material(self, group: str) -> Path:
         """What the templates show of the measurements and datasets of a group."""
         return self.state / "material" / f"{group}.json"
+
+    def uploaded(self, group: str) -> Path:
+        """What the upload job of a group achieved, by dataset."""
+        return self.state / "uploaded" / f"{group}.json"
 
     def stamp(self, stage: str, name: str) -> Path:
         """The declared output of one Snakemake job."""

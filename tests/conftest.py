@@ -15,7 +15,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 import recipes  # noqa: E402
+from dcor import dcor, started_dcor  # noqa: E402, F401
 from runs import Run, aged  # noqa: E402
+from uploads import labs, prepared  # noqa: E402, F401
 
 #: Real measurements; a folder beside the repository, not a part of the product.
 REAL_DATA = REPOSITORY.parent / "shared" / "data"

@@ -139,7 +139,7 @@ MISTAKES = {
     "too large": ({"input__max_vanished": 1.5}, "input.max_vanished", "1.5"),
     "unknown key": ({"metdata": {}}, "metdata", "did you mean 'metadata'?"),
     "unknown key inside": ({"prepare__encodr": "best"}, "prepare.encodr", "did you mean 'encoder'?"),
-    "unlike any key": ({"upload__zzz": 1}, "upload.zzz", "known: none"),
+    "unlike any key": ({"upload__zzz": 1}, "upload.zzz", "known: server"),
     "missing section": ({"datasets": {}}, "datasets.defaults", "is missing"),
     "missing authors": (
         {"datasets__defaults": {"license_id": "CC0-1.0", "owner_org": "x"}},

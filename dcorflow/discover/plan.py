@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dcorflow.deleted import load_deleted
 from dcorflow.files import TEMP_PREFIX, clean_leftovers, read_json, to_json, write_if_changed
 from dcorflow.naming import natural_key
 from dcorflow.source.inventory import Item
@@ -38,8 +39,11 @@ class Pending:
 
 
 def scan_datasets(work: Workdir, clean: bool) -> OnDisk:
-    """Return size and time of all files in the dataset folders; remove leftovers if asked to."""
-    found: OnDisk = {}
+    """Return size and time of all files in the dataset folders; remove leftovers if asked to.
+
+    Files that were deleted on purpose count as if they were there: they are not made again.
+    """
+    found: OnDisk = dict(load_deleted(work))
     try:
         with os.scandir(work.datasets) as folders:
             names = [entry.name for entry in folders if entry.is_dir(follow_symlinks=False)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dcorflow.config import Config
+from dcorflow.deleted import away, load_deleted
 from dcorflow.discover.datasets import (
     assign_datasets,
     assign_names,
@@ -172,7 +173,7 @@ class _Pass:
         limits, prepare = self.config["batches"], self.prepare
         neighbours = Neighbours(self.items)
         batches = assign_batches(self.items, limits["files"], int(limits["gigabytes"] * 1e9))
-        key = body_key(prepare)
+        key, deleted = body_key(prepare), load_deleted(self.work)
         for batch, members in batches.items():
             entries = [self._entry(item) for item in members]
             edits = {
@@ -191,7 +192,8 @@ class _Pass:
                 )
                 or neighbours.differ(e["dataset"], (self.index.get(e["measurement"]) or {}).get("basins", {}))
             ]
-            retail = [m for m, wanted in edits.items() if m not in redo and self._tail_differs(m, wanted)]
+            done = {*redo, *away(self.work, entries, deleted)}
+            retail = [m for m, wanted in edits.items() if m not in done and self._tail_differs(m, wanted)]
             self.planner.pending.prepare += redo
             self.planner.pending.edit += retail
             threads = batch_threads(members, limits["threads"])

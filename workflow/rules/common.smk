@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from dcorflow.files import read_json
-from dcorflow.run import end_run, note_limits, quiet, settings_or_exit, start_run
+from dcorflow.run import end_run, last_turn, note_limits, quiet, server_or_exit, settings_or_exit, start_run
 
 STATE = "results/.state"
 DCORFLOW = f"{sys.executable} -m dcorflow"
@@ -23,6 +23,16 @@ def plan():
 
 def task_stamps(wildcards):
     return expand(f"{STATE}/task/{{group}}.done", group=plan()["groups"])
+
+
+def upload_stamps(wildcards):
+    server_or_exit(SETTINGS)
+    return expand(f"{STATE}/upload/{{group}}.done", group=plan()["groups"])
+
+
+def upload_turn(wildcards):
+    """Differ from the last turn where a dataset still waits for its upload, so that it is tried again."""
+    return last_turn(wildcards.group) or time.time_ns()
 
 
 def merged_batches(wildcards):

@@ -1,0 +1,1 @@
+"""Upload to DCOR: drafts, transfer, verification, activation, and the proof of it."""

@@ -1,0 +1,191 @@
+"""What of one's own data is on the server already, also when it was uploaded by other means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+
+from dcorflow.files import read_json, to_json, write_text
+from dcorflow.records import load_record
+from dcorflow.upload.api import Api
+from dcorflow.upload.failures import Patience, Refused
+from dcorflow.upload.manifest import Manifest
+from dcorflow.upload.preflight import Facts
+from dcorflow.upload.server import Server
+from dcorflow.workdir import Workdir
+
+_ROWS = 100
+#: What tells one measurement from all others where no checksum does (`dc:...` on the server).
+_KEYS = (
+    "experiment:date", "experiment:time", "experiment:run index", "experiment:event count",
+    "setup:identifier",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Match:
+    """A measurement that is on the server.
+
+    Parameters
+    ----------
+    name
+        Of the file here.
+    dataset_id, title, state, other
+        Dataset there, and the name of the resource.
+    how
+        ``same content`` or ``same measurement``.
+    """
+
+    name: str
+    dataset_id: str
+    title: str
+    state: str
+    other: str
+    how: str
+
+
+class Seen:
+    """Checksums and identities of all measurements in the user's circles, kept between runs.
+
+    Only what changed on the server since the last time is asked for.
+    """
+
+    def __init__(self, work: Workdir, server: Server) -> None:
+        self.path = work.state / "seen" / f"{server.name}.json"
+        try:
+            stored = read_json(self.path)
+            self.until, self.datasets = stored["until"], stored["datasets"]
+        except (OSError, ValueError, KeyError, TypeError):
+            self.until, self.datasets = "", {}
+
+    def refresh(self, api: Api, facts: Facts, patience: Patience) -> Seen:
+        """Ask for what changed, and keep it."""
+        circles = sorted(set(facts.circles.values()))
+        if not circles:
+            return self
+        query = f"owner_org:({' OR '.join(circles)})"
+        if self.until:
+            query += f" AND metadata_modified:[{self.until}Z TO *]"
+        changed, start = False, 0
+        while True:
+            page = patience.insist(lambda first=start: _page(api, query, first))  # type: ignore[misc]
+            for shown in page:
+                changed |= self._take(shown)
+            start += len(page)
+            if len(page) < _ROWS:
+                break
+        if changed:
+            write_text(self.path, to_json({"until": self.until, "datasets": self.datasets}))
+        return self
+
+    def _take(self, shown: dict[str, Any]) -> bool:
+        entry = {
+            "title": shown["title"],
+            "state": shown["state"],
+            "resources": [
+                [r["name"], r.get("sha256") or "", r.get("etag") or "", _identity(r)]
+                for r in shown["resources"]
+                if r["name"].endswith((".rtdc", ".dc"))
+            ],
+        }
+        # What is indexed while the pages are read may come in any order: never go backwards.
+        self.until = max(self.until, shown["metadata_modified"])
+        changed = self.datasets.get(shown["id"]) != entry
+        self.datasets[shown["id"]] = entry
+        return changed
+
+    def forget(self, dataset_id: str) -> None:
+        """Drop a dataset that is not there any more."""
+        self.datasets.pop(dataset_id, None)
+
+    def find(self, name: str, sha256: str, etag: str, identity: str) -> list[Match]:
+        """Return where a measurement is on the server; content goes before identity."""
+        found = []
+        for dataset_id, entry in self.datasets.items():
+            for other, there_sha256, there_etag, there_identity in entry["resources"]:
+                if (sha256 and there_sha256 == sha256) or (etag and there_etag == etag):
+                    how = "same content"
+                elif identity and there_identity == identity:
+                    how = "same measurement"
+                else:
+                    continue
+                found.append(Match(name, dataset_id, entry["title"], entry["state"], other, how))
+                break
+        return sorted(found, key=lambda m: (m.how, m.dataset_id))
+
+
+def _page(api: Api, query: str, start: int) -> list[dict[str, Any]]:
+    answer = api.get(
+        "package_search", q="*:*", fq=query, include_drafts=True, include_private=True, rows=_ROWS,
+        start=start, sort="metadata_modified asc",
+    )  # fmt: skip
+    results: list[dict[str, Any]] = answer["results"]
+    return results
+
+
+def _identity(resource: dict[str, Any]) -> str:
+    """Return what the server says that identifies a measurement; empty where something is missing."""
+    return _joined([resource.get(f"dc:{key}") for key in _KEYS])
+
+
+def _joined(values: list[Any]) -> str:
+    words = []
+    for value in values:
+        if value in (None, ""):
+            return ""
+        try:
+            words.append(f"{float(value):g}")
+        except (TypeError, ValueError):
+            words.append(str(value))
+    return "|".join(words)
+
+
+def identity_of(work: Workdir, measurement: str, dataset: str) -> str:
+    """Return what identifies a prepared measurement, in the server's words; empty where it lacks some."""
+    record = load_record(work, measurement)
+    if record is None or "name" not in record.prepared:
+        return ""
+    path = work.datasets / dataset / record.prepared["name"]
+    try:
+        with h5py.File(path, "r", locking=False) as h5:
+            values = [h5.attrs.get(key) for key in _KEYS]
+    except OSError:
+        return ""
+    values[_KEYS.index("experiment:event count")] = record.facts.get("events")
+    return _joined([v.decode() if isinstance(v, bytes) else v for v in values])
+
+
+def matches(
+    work: Workdir, seen: Seen, manifest: Manifest, rows: list[dict[str, Any]], own: set[str]
+) -> list[Match]:
+    """Return which measurements of a dataset are on the server in datasets other than its own.
+
+    Parameters
+    ----------
+    work, seen
+        Work directory, and what is on the server.
+    manifest, rows
+        The dataset, and what was decided about its measurements.
+    own
+        Ids of the dataset itself.
+    """
+    measurements = {row["name"]: row["measurement"] for row in rows if row["status"] == "ready"}
+    found = []
+    for resource in manifest.resources:
+        if resource.name in measurements:
+            identity = identity_of(work, measurements[resource.name], manifest.dataset)
+            there = seen.find(resource.name, resource.sha256, resource.etag, identity)
+            found += [match for match in there if match.dataset_id not in own]
+    return found
+
+
+def still_there(api: Api, match: Match) -> bool:
+    """Return whether the dataset of a match exists: deletions leave no trace in what was seen."""
+    try:
+        return bool(api.get("package_show", id=match.dataset_id)["state"] in ("draft", "active"))
+    except Refused as error:
+        if error.status in (403, 404):
+            return False
+        raise

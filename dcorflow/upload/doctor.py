@@ -1,0 +1,94 @@
+"""`dcorflow doctor`: is everything there that an upload needs?"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from dcorflow import __version__
+from dcorflow.errors import UsageError
+from dcorflow.upload.failures import Passing, Patience, Refused
+from dcorflow.upload.server import find_server
+from dcorflow.upload.token import find_token
+from dcorflow.workdir import Workdir
+
+_PACKAGES = ("dclab", "dcoraid", "h5py", "hdf5plugin", "snakemake")
+#: Less free disk space than this is worth a word (bytes).
+_LITTLE = 10 << 30
+
+
+@dataclass
+class Finding:
+    """One line of the report: what, whether it is fine, and what was found or is to be done."""
+
+    what: str
+    good: bool
+    words: str
+
+
+def examine(work: Workdir, config: dict[str, Any]) -> Iterator[Finding]:
+    """Yield what was found, from the machine to the collections on the server; stop where nothing follows."""
+    yield Finding("Python", True, f"{platform.python_version()}, dcorflow {__version__}")
+    for name in _PACKAGES:
+        try:
+            yield Finding(name, True, version(name))
+        except PackageNotFoundError:
+            yield Finding(name, False, "not installed; install the project's requirements again")
+    free = shutil.disk_usage(work.root).free
+    more = "" if free > _LITTLE else "; prepared files need as much as the sources at most: make room"
+    yield Finding("disk", free > _LITTLE, f"{free / 1e9:.1f} GB free in {work.root}{more}")
+    try:
+        server = find_server(config["upload"].get("server"))
+    except UsageError as error:
+        yield Finding("server", False, str(error))
+        return
+    try:
+        token = find_token(config["upload"].get("token_file"))
+    except UsageError as error:
+        yield Finding("token", False, str(error))
+        token = ""
+    from dcorflow.upload.api import Api
+    from dcorflow.upload.preflight import learn
+
+    api = Api(server, token, config["upload"]["timeout"])
+    try:
+        status = api.get("status_show")
+    except (Passing, Refused) as error:
+        yield Finding("server", False, f"{server.url}: {error.reason}; is the address right, is it online?")
+        return
+    schemes = "encrypted" if server.url.startswith("https") else "not encrypted, on this machine only"
+    yield Finding("server", True, f"{server.url}, CKAN {status['ckan_version']}, {schemes}")
+    if "dcor_schemas" not in status["extensions"]:
+        yield Finding("server", False, "it is a CKAN without DCOR's extensions; is the address right?")
+        return
+    if not token:
+        return
+    try:
+        facts = learn(api, Patience(0, print, threading.Event()))
+    except (UsageError, Passing) as error:
+        yield Finding("token", False, str(error))
+        return
+    yield Finding("user", True, facts.user_name)
+    yield from _permissions(config["datasets"]["defaults"], facts)
+
+
+def _permissions(fields: dict[str, Any], facts: Any) -> Iterator[Finding]:
+    circles = sorted(name for name, circle_id in facts.circles.items() if name != circle_id)
+    circle = fields.get("owner_org")
+    if circle and circle not in facts.circles:
+        possible = ", ".join(circles) or "none; ask for one, or make one on the web page"
+        yield Finding("circle", False, f"you may not upload to '{circle}'; possible: {possible}")
+    elif circle:
+        yield Finding("circle", True, circle)
+    for name in fields.get("collections", []):
+        good = name in facts.collections
+        words = name if good else f"'{name}' does not exist, or you may not add to it"
+        yield Finding("collection", good, words)
+    licence = fields.get("license_id")
+    if licence and licence not in facts.licences:
+        yield Finding("licence", False, f"'{licence}' is not accepted; possible: {', '.join(facts.licences)}")

@@ -1,0 +1,47 @@
+"""Drafts as the server shows them: whose they are, and what their resources say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dcorflow.upload.api import Api
+from dcorflow.upload.manifest import Resource
+
+
+def marker_words(namespace: str) -> str:
+    """Return the part of a draft's marker that all tasks of a namespace share."""
+    return f"of '{namespace}', upload not finished]"
+
+
+def new_resource(resource: Resource, resource_id: str) -> dict[str, Any]:
+    """Return what adds a file that is in the object store to a draft."""
+    return {"id": resource_id, "name": resource.name, "s3_available": True, **resource.supplements}
+
+
+def missing_supplements(wanted: Resource, resource: dict[str, Any]) -> dict[str, Any]:
+    """Return the supplements to set so that a resource has those wanted, and no others."""
+    stored = {k: v for k, v in resource.items() if k.startswith("sp:") and v not in (None, "")}
+    change = {k: v for k, v in wanted.supplements.items() if k not in stored or not _same(stored[k], v)}
+    return change | {k: "" for k in stored if k not in wanted.supplements}
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Compare values that the server may have stored as text."""
+    try:
+        return float(one) == float(other)
+    except (TypeError, ValueError):
+        return str(one).strip().lower() == str(other).strip().lower()
+
+
+def own_drafts(api: Api, user_id: str, marker: str) -> list[dict[str, Any]]:
+    """Return the drafts of a user whose notes hold a marker."""
+    found: list[dict[str, Any]] = []
+    rows = 500
+    while True:
+        page = api.get(
+            "package_search", q="*:*", include_drafts=True, include_private=True, rows=rows, start=len(found),
+            fq=f"creator_user_id:{user_id} AND state:draft", sort="metadata_created asc",
+        )["results"]  # fmt: skip
+        found += page
+        if len(page) < rows:
+            return [d for d in found if marker in (d.get("notes") or "")]

@@ -1,0 +1,139 @@
+"""The ledger: which DCOR dataset each task became. Lines are only added, each with a checksum."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from dcorflow.files import escape, sync_folder, unescape
+from dcorflow.upload.failures import now
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the ledger.
+
+    Parameters
+    ----------
+    time, task
+        When (UTC), and the id of the task.
+    event
+        ``intent``: a draft is about to be made; ``draft``: this dataset id is the task's; ``fields``:
+        title, authors and the like were sent; ``sent``: a file is in the object store; ``verified``: all
+        content was compared; ``activating``, ``active``: it is about to become final, and is;
+        ``abandoned``, ``removed``: the draft was given up, and is deleted.
+    dataset_id
+        On the server; empty for an intent.
+    detail
+        A digest, a reason, or what was sent.
+    """
+
+    time: str
+    task: str
+    event: str
+    dataset_id: str
+    detail: str
+
+    def text(self) -> str:
+        """Return the line as it stands in the file."""
+        body = "\t".join(map(escape, (self.time, self.task, self.event, self.dataset_id, self.detail)))
+        return f"{_checksum(body)}\t{body}\n"
+
+
+def _checksum(body: str) -> str:
+    return hashlib.sha256(body.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _parse(text: str) -> Line | None:
+    """Return a line, None where it is damaged."""
+    checksum, _, body = text.partition("\t")
+    fields = [unescape(field) for field in body.split("\t")]
+    if checksum != _checksum(body) or len(fields) != 5:
+        return None
+    return Line(*fields)
+
+
+class Ledger:
+    """The ledger of one server.
+
+    A line that a power loss cut short is passed over: what it told is found on the server, by the
+    marker in the draft.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: list[Line] = []
+        self.damaged = 0
+        self._mutex = threading.Lock()
+        self.read()
+
+    def read(self) -> None:
+        """Read all lines."""
+        try:
+            text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
+        except FileNotFoundError:
+            text = ""
+        parsed = [_parse(line) for line in text.split("\n") if line]
+        self.lines = [line for line in parsed if line is not None]
+        self.damaged = len(parsed) - len(self.lines)
+
+    def add(self, task: str, event: str, dataset_id: str = "", detail: str = "") -> None:
+        """Append a line; it is on disk when this returns."""
+        line = Line(now(), task, event, dataset_id, detail)
+        with self._mutex:
+            new = not self.path.exists()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                size = os.fstat(handle).st_size
+                whole = size == 0 or os.pread(handle, 1, size - 1) == b"\n"
+                text = line.text() if whole else "\n" + line.text()
+                os.write(handle, text.encode("utf-8", "surrogateescape"))
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            if new:
+                sync_folder(self.path.parent)
+            self.lines.append(line)
+
+    def dataset_of(self, task: str) -> str:
+        """Return the dataset id of a task; empty where it has none, or its draft was given up."""
+        found = ""
+        for line in self.of(task):
+            if line.event == "abandoned" and line.dataset_id == found:
+                found = ""
+            elif line.event in ("draft", "active"):
+                found = line.dataset_id
+        return found
+
+    def last(self, task: str, event: str, dataset_id: str) -> Line | None:
+        """Return the last line of a kind about a dataset of a task."""
+        lines = [x for x in self.of(task) if x.event == event and x.dataset_id == dataset_id]
+        return lines[-1] if lines else None
+
+    def to_remove(self, task: str) -> list[str]:
+        """Return the drafts of a task that were given up and may still be on the server."""
+        removed = {line.dataset_id for line in self.of(task) if line.event == "removed"}
+        gone = (line.dataset_id for line in self.of(task) if line.event == "abandoned")
+        return [dataset_id for dataset_id in dict.fromkeys(gone) if dataset_id not in removed]
+
+    def unanswered(self, task: str) -> bool:
+        """Return whether a draft was ever asked for and no answer came: there may be one more."""
+        waiting = False
+        for line in self.of(task):
+            if line.event == "intent":
+                if waiting:
+                    return True
+                waiting = True
+            elif line.event == "draft":
+                waiting = False
+        return waiting
+
+    def of(self, task: str) -> list[Line]:
+        """Return all lines about a task, the oldest first."""
+        return [line for line in self.lines if line.task == task]

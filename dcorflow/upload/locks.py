@@ -1,0 +1,51 @@
+"""Who may upload what, and how many at once: locks that die with the process that holds them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from dcorflow.upload.failures import Stopped
+
+_LOOK_AGAIN = 0.1
+
+
+def _try(path: Path) -> IO[str] | None:
+    """Return the locked file, None where somebody else holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = path.open("a+")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        return None
+    return stream
+
+
+@contextlib.contextmanager
+def task_lock(folder: Path, task: str) -> Iterator[bool]:
+    """Hold the lock of a task; yield False where another process is at work on it."""
+    stream = _try(folder / f"{task}.lock")
+    try:
+        yield stream is not None
+    finally:
+        if stream is not None:
+            stream.close()
+
+
+@contextlib.contextmanager
+def slot(folder: Path, count: int, stop: threading.Event) -> Iterator[int]:
+    """Hold one of `count` slots, waiting for one to become free; yield its number."""
+    while True:
+        for number in range(count):
+            stream = _try(folder / f"slot-{number}.lock")
+            if stream is not None:
+                with stream:
+                    yield number
+                return
+        if stop.wait(_LOOK_AGAIN):
+            raise Stopped

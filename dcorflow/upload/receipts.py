@@ -1,0 +1,94 @@
+"""Receipts of finished uploads, and approvals of those to come: one small file per dataset and server."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import Any
+
+from dcorflow.files import read_json, to_json, write_text
+from dcorflow.upload.failures import now
+from dcorflow.upload.manifest import Manifest
+from dcorflow.upload.server import Server
+from dcorflow.workdir import Workdir
+
+
+def receipt_path(work: Workdir, server: Server, dataset: str) -> Path:
+    """Return where the receipt of a dataset lies."""
+    return server.folder(work) / f"{dataset}.json"
+
+
+def read_receipt(work: Workdir, server: Server, dataset: str) -> dict[str, Any] | None:
+    """Return the receipt of a dataset; None where it has not been published."""
+    return _read(receipt_path(work, server, dataset))
+
+
+def write_receipt(
+    work: Workdir, server: Server, manifest: Manifest, shown: dict[str, Any], url: str
+) -> dict[str, Any]:
+    """Write the proof that a dataset is final and complete, and return it.
+
+    Parameters
+    ----------
+    work, server, manifest
+        What was uploaded where.
+    shown
+        The dataset as the server shows it.
+    url
+        Its page.
+    """
+    ids = {resource["name"]: resource["id"] for resource in shown["resources"]}
+    receipt = {
+        "server": server.url,
+        "dataset": manifest.dataset,
+        "dataset_id": shown["id"],
+        "url": url,
+        "task_id": manifest.task_id,
+        "private": shown["private"],
+        "time": now(),
+        "digest": manifest.digest,
+        "fields": manifest.fields,
+        "resources": [
+            {
+                "name": r.name,
+                "id": ids[r.name],
+                "size": r.size,
+                "sha256": r.sha256,
+                "etag": r.etag,
+                "supplements": r.supplements,
+            }
+            for r in manifest.resources
+        ],
+    }
+    write_text(receipt_path(work, server, manifest.dataset), to_json(receipt))
+    return receipt
+
+
+def approval_path(work: Workdir, server: Server, dataset: str) -> Path:
+    """Return where the approval of a dataset lies."""
+    return server.folder(work) / "approvals" / f"{dataset}.json"
+
+
+def is_approved(work: Workdir, server: Server, manifest: Manifest) -> bool:
+    """Return whether exactly what would become final now was approved."""
+    approval = _read(approval_path(work, server, manifest.dataset))
+    return approval is not None and approval.get("digest") == manifest.digest
+
+
+def approve(work: Workdir, server: Server, manifest: Manifest) -> None:
+    """Note that somebody has seen a dataset and wants it to be final."""
+    approval = {
+        "dataset": manifest.dataset,
+        "digest": manifest.digest,
+        "by": getpass.getuser(),
+        "time": now(),
+    }
+    write_text(approval_path(work, server, manifest.dataset), to_json(approval))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        data = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None

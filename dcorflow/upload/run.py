@@ -1,0 +1,266 @@
+"""The upload job: all datasets of a group that are to be on the server, several at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcorflow.deleted import note_deleted
+from dcorflow.errors import UsageError, is_interrupt
+from dcorflow.files import read_json, to_json, write_if_changed, write_text
+from dcorflow.upload.api import Api
+from dcorflow.upload.audit import Seen, matches, still_there
+from dcorflow.upload.dataset import DatasetUpload, Settings
+from dcorflow.upload.drafts import marker_words, own_drafts
+from dcorflow.upload.failures import Passing, Patience, Stopped, UploadError
+from dcorflow.upload.ledger import Ledger
+from dcorflow.upload.locks import slot, task_lock
+from dcorflow.upload.manifest import Manifest, read_manifest
+from dcorflow.upload.outcome import identity, published
+from dcorflow.upload.preflight import Facts, learn, objections
+from dcorflow.upload.progress import Meter
+from dcorflow.upload.receipts import is_approved, read_receipt, write_receipt
+from dcorflow.upload.server import find_server
+from dcorflow.upload.settled import unsettled
+from dcorflow.upload.token import find_token
+from dcorflow.workdir import Workdir
+
+
+@dataclass
+class Outcome:
+    """What became of one dataset in one job.
+
+    Parameters
+    ----------
+    status
+        ``published``, ``draft``, ``unsettled`` or ``upload failed``; as decided before where nothing was
+        to be done.
+    reason
+        One sentence, empty for `published`.
+    dataset_id
+        On the server, where it has one.
+    """
+
+    status: str
+    reason: str = ""
+    dataset_id: str = ""
+
+
+class _GroupUpload:
+    """One job's work on one group."""
+
+    def __init__(self, work: Workdir, group: str) -> None:
+        self.work, self.group = work, group
+        self.config = read_json(work.config)
+        self.settings = self.config["upload"]
+        self.server = find_server(self.settings.get("server"))
+        self.folder = self.server.folder(work)
+        self.plan = {d["dataset"]: d for d in read_json(work.group(group))["datasets"]}
+        self.decisions = read_json(work.settled(group))
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+        for row in self.decisions["measurements"]:
+            self.rows.setdefault(row["dataset"], []).append(row)
+        self.stop = threading.Event()
+        self.ledger = Ledger(self.folder / "ledger.tsv")
+        self.seen: Seen | None = None
+
+    def run(self) -> dict[str, Outcome]:
+        """Upload what is due and return what became of each dataset."""
+        outcomes: dict[str, Outcome] = {}
+        due = []
+        for decision in self.decisions["datasets"]:
+            waiting = self._waiting(decision)
+            if waiting is None:
+                due.append(decision)
+            else:
+                outcomes[decision["dataset"]] = waiting
+        if not due:
+            return outcomes
+        say = Meter(self.group, 0, 0, self.stop).say
+        try:
+            api = Api(self.server, find_token(self.settings.get("token_file")), self.settings["timeout"])
+            patience = Patience(self.settings["retries"], say, self.stop)
+            facts = learn(api, patience)
+            self._refuse_lost_ledger(api, facts, patience)
+            if self.settings["duplicates"] != "allow":
+                self.seen = Seen(self.work, self.server).refresh(api, facts, patience)
+        except (UsageError, Passing) as error:
+            say(str(error))
+            return outcomes | {d["dataset"]: self._failed(d, str(error)) for d in due}
+        with ThreadPoolExecutor(min(len(due), self.settings["parallel"])) as pool:
+            done = pool.map(lambda d: self._one(api, facts, d), due)
+            return outcomes | dict(zip((d["dataset"] for d in due), done, strict=True))
+
+    def _refuse_lost_ledger(self, api: Api, facts: Facts, patience: Patience) -> None:
+        """Stop where the server knows this namespace and the ledger knows nothing."""
+        if self.ledger.lines:
+            return
+        marker = marker_words(self.config["datasets"]["namespace"])
+        if drafts := patience.insist(lambda: own_drafts(api, facts.user_id, marker)):
+            raise UsageError(
+                f"the ledger {self.ledger.path} is empty, but the server holds {len(drafts)} unfinished "
+                "drafts of this namespace; was the folder lost? Say 'dcorflow recover' first"
+            )
+
+    def _check_duplicates(self, api: Api, manifest: Manifest, say: Callable[[str], None]) -> None:
+        """Stop, or warn, where a measurement is on the server in another dataset already."""
+        if self.seen is None:
+            return
+        own = {line.dataset_id for line in self.ledger.of(manifest.task_id)} | {manifest.known_id}
+        rows = self.rows.get(manifest.dataset, [])
+        for match in matches(self.work, self.seen, manifest, rows, own):
+            if not still_there(api, match):
+                continue
+            words = (
+                f"{match.name} is on the server already ({match.how}), as {match.other} in "
+                f"{self.server.url}/dataset/{match.dataset_id} ('{match.title}', {match.state})"
+            )
+            if self.settings["duplicates"] == "block":
+                raise UploadError(
+                    f"{words}; if that is this dataset, say 'dcorflow recover', else see upload.duplicates"
+                )
+            say(words)
+
+    def _waiting(self, decision: dict[str, Any]) -> Outcome | None:
+        """Return what keeps a dataset from being uploaded now; None where it is due."""
+        dataset, status = decision["dataset"], decision["status"]
+        if published(self.work, self.server, dataset):
+            self._delete(dataset)  # unless that was done when it was published
+            return Outcome("published")
+        if status == "incomplete" and dataset in self.settings["accept_incomplete"] and decision["ready"]:
+            status = "ready"
+        if status != "ready":
+            return Outcome(status, decision["reason"], decision["dataset_id"])
+        roots = {Path(root).name: Path(root) for root in self.config["input"]["root"]}
+        reason = unsettled(self.plan[dataset], roots, self.settings["settle"], self.settings["settled_by"])
+        if reason:
+            known = self.ledger.dataset_of(decision["task_id"])
+            return Outcome("unsettled", reason, known)
+        return None
+
+    def _failed(self, decision: dict[str, Any], reason: str) -> Outcome:
+        return Outcome("upload failed", reason, self.ledger.dataset_of(decision["task_id"]))
+
+    def _one(self, api: Api, facts: Facts, decision: dict[str, Any]) -> Outcome:
+        """Upload one dataset; whatever goes wrong with it stays with it."""
+        with (
+            slot(self.folder / "locks", self.settings["parallel"], self.stop),
+            task_lock(self.folder / "locks", decision["task_id"]) as free,
+        ):
+            if not free:
+                return self._failed(decision, "another process is uploading it")
+            self.ledger.read()
+            try:
+                manifest = read_manifest(self.work, decision, self.rows.get(decision["dataset"], []))
+                if found := objections(manifest, facts):
+                    raise UploadError("; ".join(found))
+                self._check_duplicates(api, manifest, lambda text: print(text, file=sys.stderr, flush=True))
+                return self._upload(api, facts, manifest)
+            except UploadError as error:
+                print(f"{decision['dataset']}: failed: {error}", file=sys.stderr, flush=True)
+                return self._failed(decision, str(error))
+            except BaseException as error:  # dcoraid derives its errors from it
+                if is_interrupt(error) or isinstance(error, Stopped):
+                    raise
+                traceback.print_exc()
+                return self._failed(decision, f"unexpected: {type(error).__name__}: {error}")
+
+    def _upload(self, api: Api, facts: Facts, manifest: Manifest) -> Outcome:
+        bandwidth = 1e6 * self.settings["bandwidth"] / self.settings["parallel"]
+        meter = Meter(manifest.dataset, manifest.size, bandwidth, self.stop)
+        mode = self.settings["activate"]
+        activate = mode == "all" or (mode == "approved" and is_approved(self.work, self.server, manifest))
+        settings = Settings(
+            self.config["datasets"]["namespace"],
+            activate,
+            self.settings["retries"],
+            self.settings["connections"],
+        )
+        shown = DatasetUpload(api, facts, self.ledger, manifest, settings, meter).run()
+        url = f"{self.server.url}/dataset/{shown['id']}"
+        if shown["state"] == "active":
+            write_receipt(self.work, self.server, manifest, shown, url)
+            meter.say(f"published: {url}")
+            self._delete(manifest.dataset)
+            return Outcome("published", "", shown["id"])
+        words = (
+            "complete and verified; see it and say 'dcorflow approve'" if mode == "approved" else "complete"
+        )
+        meter.say(f"draft: {url}")
+        return Outcome("draft", words, shown["id"])
+
+    def _delete(self, dataset: str) -> None:
+        """Delete prepared measurements that are final on a production server; task and companions stay."""
+        receipt = read_receipt(self.work, self.server, dataset)
+        if self.settings["after"] != "delete" or self.server.is_playground or receipt is None:
+            return
+        here = {row["name"]: row["sha256"] for row in self.rows.get(dataset, [])}
+        folder, gone = self.work.datasets / dataset, {}
+        for resource in receipt["resources"]:
+            name = resource["name"]
+            if here.get(name) == resource["sha256"] and (folder / name).exists():
+                seen = (folder / name).stat()
+                gone[dataset, name] = (seen.st_size, seen.st_mtime_ns)
+        if gone:
+            with slot(self.folder / "locks" / "deleted", 1, self.stop):
+                note_deleted(self.work, gone)
+            for _, name in gone:
+                (folder / name).unlink(missing_ok=True)
+
+
+def run_group(work: Workdir, group: str, turn: int = 0) -> dict[str, int]:
+    """Upload a group of datasets, and write what became of them and the stamp.
+
+    Parameters
+    ----------
+    work, group
+        Work directory and group.
+    turn
+        Noted in the stamp, see `dcorflow.run.last_turn`.
+
+    Returns
+    -------
+    dict
+        Number of datasets by status.
+
+    Raises
+    ------
+    UsageError
+        Where there is no server to upload to.
+    Stopped
+        Where the process was told to end.
+    """
+    job = _GroupUpload(work, group)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: job.stop.set())
+    outcomes = job.run()
+    if job.stop.is_set():
+        raise Stopped
+    identities = {
+        d["dataset"]: identity(d, job.rows.get(d["dataset"], [])) for d in job.decisions["datasets"]
+    }
+    told = {
+        name: {
+            "status": o.status,
+            "reason": o.reason,
+            "dataset_id": o.dataset_id,
+            "server": job.server.name,
+            "of": identities[name],
+        }
+        for name, o in outcomes.items()
+    }
+    write_if_changed(work.uploaded(group), to_json(told))
+    # Work that a later run could finish without anything changing here.
+    open_ones = [n for n, o in outcomes.items() if o.status in ("unsettled", "upload failed", "draft")]
+    write_text(work.stamp("upload", group), to_json({"open": sorted(open_ones), "turn": turn, "told": told}))
+    counts: dict[str, int] = {}
+    for outcome in outcomes.values():
+        counts[outcome.status] = counts.get(outcome.status, 0) + 1
+    return counts

@@ -1,0 +1,143 @@
+"""The local DCOR of a test session, shared by all workers of pytest-xdist."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from runs import REPOSITORY
+
+LAB = REPOSITORY / "scripts" / "dcor_lab" / "dcor_lab.py"
+#: The circle and the collection that exist on the server.
+CIRCLE, COLLECTION = "my-circle", "my-collection"
+_PATIENCE = 120
+
+
+@dataclass
+class Dcor:
+    """A running server."""
+
+    folder: Path
+    url: str
+    s3: str
+    tokens: dict[str, str]
+    worker: int
+    redis: int
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Let the server's worker handle what is uploaded meanwhile; else it rests, to save time.
+
+        What was uploaded before is forgotten: nobody asks for it any more.
+        """
+        subprocess.run(["redis-cli", "-p", str(self.redis), "flushall"], check=True, capture_output=True)
+        os.kill(self.worker, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            os.kill(self.worker, signal.SIGSTOP)
+
+    @property
+    def token(self) -> str:
+        """The token of the user who uploads."""
+        return self.tokens["uploader"]
+
+    def call(self, action: str, user: str = "uploader", data: Any = None, **query: Any) -> Any:
+        """Call an action of the server's API as a user: GET, or POST where there is `data`."""
+        address = f"{self.url}/api/3/action/{action}"
+        headers = {"Authorization": self.tokens[user]} if user else {}
+        if data is None:
+            answer = requests.get(address, params=query, headers=headers, timeout=60)
+        else:
+            answer = requests.post(address, json=data, headers=headers, timeout=60)
+        answer.raise_for_status()
+        return answer.json()["result"]
+
+    def datasets(self, title: str | None = None) -> list[dict[str, Any]]:
+        """Return all datasets and drafts that are not deleted, or those with a title."""
+        query = {"q": "*:*", "include_drafts": True, "include_private": True, "rows": 1000}
+        found = self.call("package_search", "admin", **query)["results"]
+        return [d for d in found if title in (None, d["title"])]
+
+    def stored(self, resource: str) -> str:
+        """Return the address of a resource in the object store, which takes any signature."""
+        shown = self.call("resource_show", "admin", id=resource)
+        circle = self.call("package_show", "admin", id=shown["package_id"])["organization"]["id"]
+        place = f"{self.s3}/circle-{circle}/resource/{resource[:3]}/{resource[3:6]}/{resource[6:]}"
+        return f"{place}?AWSAccessKeyId=testkey&Signature=any&Expires={int(time.time()) + 3600}"
+
+
+def _folder() -> tuple[Path, int]:
+    """Return the folder of this session's server and the process that lives as long as the session."""
+    session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    return Path(tempfile.gettempdir()) / f"dcor-lab-{session}", session
+
+
+def _start(folder: Path, session: int) -> str:
+    """Start the server unless another worker did; return why not, or nothing."""
+    if (folder / "server.json").exists():
+        return ""
+    done = subprocess.run([sys.executable, LAB, "install"], capture_output=True, text=True, timeout=900)
+    if done.returncode:
+        return done.stderr
+    with tempfile.TemporaryFile("w+") as output:
+        command = [sys.executable, LAB, "run", folder, "--parent", str(session)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+        end = time.monotonic() + _PATIENCE
+        while not (folder / "server.json").exists():
+            if process.poll() is not None or time.monotonic() > end:
+                process.terminate()
+                output.seek(0)
+                return f"dcor_lab did not start: {output.read()}"
+            time.sleep(0.1)
+    return ""
+
+
+def _prepare(server: Dcor) -> None:
+    """Make circle and collection, once."""
+    if CIRCLE not in server.call("organization_list"):
+        server.call("organization_create", data={"name": CIRCLE})
+        server.call("group_create", data={"name": COLLECTION, "title": COLLECTION})
+        os.kill(server.worker, signal.SIGSTOP)
+
+
+@pytest.fixture(scope="session")
+def started_dcor() -> Iterator[Dcor | str]:
+    """Start the server on first use; give the reason where that cannot be done here.
+
+    It watches the session's process and ends with it, however that ends.
+    """
+    folder, session = _folder()
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        reason = _start(folder, session)
+        if not reason:
+            told = json.loads((folder / "server.json").read_text())
+            worker = told["processes"]["worker"]
+            server = Dcor(folder, told["url"], told["s3"], told["tokens"], worker, told["redis"])
+            _prepare(server)
+    folder.with_suffix(".lock").unlink(missing_ok=True)
+    yield reason or server
+
+
+@pytest.fixture
+def dcor(started_dcor: Dcor | str, missing: Any) -> Dcor:
+    """Give the running server."""
+    if isinstance(started_dcor, str):
+        missing(started_dcor)
+    return started_dcor

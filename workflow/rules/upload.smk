@@ -1,0 +1,26 @@
+rule upload_dataset:
+    input:
+        f"{STATE}/task/{{group}}.done",
+    output:
+        f"{STATE}/upload/{{group}}.done",
+    log:
+        "logs/upload_dataset/{group}.log",
+    retries: 0
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        command=DCORFLOW,
+        settings=SETTINGS["upload"],
+        turn=upload_turn,
+    message:
+        "Upload datasets of {wildcards.group}"
+    shell:
+        "{params.command} upload {wildcards.group} {params.turn} 2> {log:q}"
+
+
+rule upload:
+    input:
+        task_stamps,
+        upload_stamps,
+    localrule: True
