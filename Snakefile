@@ -1,6 +1,5 @@
 """dcorflow: from raw RT-DC measurements to published DCOR datasets."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -9,7 +8,6 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 sys.path.insert(0, workflow.basedir)
-os.environ.update(PYTHONPATH=os.pathsep.join([workflow.basedir, os.environ.get("PYTHONPATH", "")]))
 
 if not workflow.overwrite_configfiles:
     if not Path("config/config.yaml").is_file():
@@ -18,11 +16,9 @@ if not workflow.overwrite_configfiles:
     configfile: "config/config.yaml"
 
 
-include: "workflow/rules/common.smk"
-include: "workflow/rules/discover.smk"
-include: "workflow/rules/prepare.smk"
-include: "workflow/rules/task.smk"
-include: "workflow/rules/upload.smk"
+for stage in ("common", "discover", "prepare", "task", "upload"):
+
+    include: f"workflow/rules/{stage}.smk"
 
 
 rule all:

@@ -13,6 +13,7 @@ from typing import Any
 
 from dcorflow import __version__
 from dcorflow.errors import MeasurementError, UsageError
+from dcorflow.server import adopt_facts
 from dcorflow.upload.commands import add_upload_commands
 from dcorflow.workdir import Workdir
 
@@ -62,6 +63,7 @@ def _config(work: Workdir) -> dict[str, Any]:
         raise UsageError(
             f"no settings in {work.state} ({error}); start with 'snakemake', which validates and stores them"
         ) from error
+    adopt_facts(loaded["upload"].get("server"), work)
     return loaded
 
 
@@ -84,6 +86,7 @@ def _work_on(args: argparse.Namespace, work: Workdir) -> int:
 def _task(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.task import run_group
 
+    _config(work)
     count, ready = run_group(work, args.group)
     print(f"task {args.group}: {ready} of {count} datasets ready")
     return 0
@@ -93,10 +96,11 @@ def _report(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.report import exit_code, last_lines, write_report
     from dcorflow.templates import write_templates
 
+    config = _config(work)
     summary = write_report(work)
-    write_templates(work, _config(work), summary)
+    write_templates(work, config, summary)
     print("\n".join(last_lines(summary, work)))
-    return exit_code(summary, _config(work)["check"]["strict"])
+    return exit_code(summary, config["check"]["strict"])
 
 
 def _plan(args: argparse.Namespace, work: Workdir) -> int:
@@ -109,6 +113,7 @@ def _plan(args: argparse.Namespace, work: Workdir) -> int:
         if not isinstance(data, dict):
             raise UsageError(f"{args.configfile}: expected a mapping of settings")
         config = resolve_config(data, work.root, str(args.configfile))
+        adopt_facts(config["upload"].get("server"), work)
     else:
         if not work.config.is_file():
             raise UsageError(f"no run in {work.root} yet: say 'dcorflow -d DIR plan --configfile FILE'")

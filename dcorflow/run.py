@@ -17,8 +17,8 @@ from dcorflow.files import read_json, to_json, write_if_changed
 from dcorflow.memory import LIMITED
 from dcorflow.report import exit_code, last_lines, write_report
 from dcorflow.secret import hide_token
+from dcorflow.server import adopt_facts, find_server
 from dcorflow.templates import write_templates
-from dcorflow.upload.server import find_server
 from dcorflow.workdir import Workdir
 
 #: Lines of Snakemake's log that tell a user nothing and that no option silences.
@@ -41,7 +41,9 @@ _lock: list[IO[str]] = []
 def settings_or_exit(config: Mapping[str, Any]) -> Config:
     """Return the validated settings; end the run with one clear message where they are wrong."""
     try:
-        return check_settings(resolve_config(config, Path.cwd()), Path.cwd())
+        settings = resolve_config(config, Path.cwd())
+        adopt_facts(settings["upload"].get("server"), Workdir(Path.cwd()), ask=True)
+        return check_settings(settings, Path.cwd())
     except UsageError as error:
         sys.exit(f"dcorflow: {error}")
 

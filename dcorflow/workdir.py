@@ -83,6 +83,10 @@ class Workdir:
         """The record of one measurement."""
         return self.records / f"{measurement}.json"
 
+    def learned(self, server: str) -> Path:
+        """What a server said that it accepts."""
+        return self.state / "servers" / f"{server}.json"
+
     def batch(self, batch: str) -> Path:
         """What the jobs compress and check of a batch have to do."""
         return self.state / "batches" / f"{batch}.json"

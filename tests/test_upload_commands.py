@@ -14,7 +14,9 @@ from dcor import COLLECTION, Dcor
 from runs import REPOSITORY, Run
 from uploads import GROUP, Lab
 
+from dcorflow import facts
 from dcorflow.config import resolve_config
+from dcorflow.facts import learned
 from dcorflow.files import read_json, to_json, write_text
 from dcorflow.seal import seal
 
@@ -285,3 +287,24 @@ def test_the_stored_file_reads_as_the_prepared_one(labs, dcor: Dcor) -> None:
                     assert np.array_equal(here[feature], there[feature]), feature
             assert np.array_equal(here["image"][0], there["image"][0])
             assert here.config["setup"]["medium"] == there.config["setup"]["medium"]
+
+
+def test_shipped_facts_are_those_of_the_server(dcor: Dcor, tmp_path: Path) -> None:
+    """What is validated without a network is what a real server would say."""
+    facts.use(None)
+    shipped = facts.dcor()
+    assert learned.refresh(dcor.url, tmp_path / "facts.json")
+    said = learned.load(tmp_path / "facts.json")
+    assert said is not None
+    assert set(said["suffixes"]) == set(shipped["suffixes"])
+    assert set(said["licenses"]) <= set(shipped["licenses"])
+
+    def rules(found: dict[str, Any]) -> dict[str, Any]:
+        names = ("type", "positive", "fixed", "choices", "requires")
+        return {
+            f"{section}:{key}": [part.get("requires", {}), *(rule.get(n) for n in names)]
+            for section, part in found["supplements"].items()
+            for key, rule in part["items"].items()
+        }
+
+    assert rules(said) == rules(shipped)

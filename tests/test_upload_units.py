@@ -13,11 +13,11 @@ import pytest
 
 from dcorflow import secret
 from dcorflow.errors import UsageError
+from dcorflow.server import find_server
 from dcorflow.upload.failures import Passing, Patience, Stopped
 from dcorflow.upload.ledger import Ledger
 from dcorflow.upload.locks import slot, task_lock
 from dcorflow.upload.progress import Meter
-from dcorflow.upload.server import find_server
 from dcorflow.upload.token import find_token
 
 

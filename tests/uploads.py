@@ -22,11 +22,11 @@ from dcor import CIRCLE, Dcor
 from runs import REPOSITORY, Run
 
 from dcorflow.files import read_json, to_json, write_text
+from dcorflow.server import Server, find_server
 from dcorflow.upload import failures
 from dcorflow.upload.approve import to_approve
 from dcorflow.upload.receipts import approve
 from dcorflow.upload.run import run_group
-from dcorflow.upload.server import Server, find_server
 from dcorflow.workdir import Workdir
 
 GROUP = "g00001"

@@ -8,10 +8,23 @@ from typing import Any
 
 import yaml
 
+#: What was learned from the server of this work directory, in place of what is shipped.
+_learned: dict[str, Any] = {}
 
-@cache
+
+def use(learned: dict[str, Any] | None) -> None:
+    """Take what a server said about itself instead of what is shipped; None goes back to that."""
+    _learned.clear()
+    _learned.update(learned or {})
+
+
 def dcor() -> dict[str, Any]:
     """Return what a DCOR server accepts: ``suffixes``, ``licenses``, ``supplements``."""
+    return _learned or _shipped()
+
+
+@cache
+def _shipped() -> dict[str, Any]:
     path = Path(__file__).parent / "dcor.yaml"
     loaded: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return loaded

@@ -8,8 +8,8 @@ import requests
 from dcoraid.api import CKANAPI
 from dcoraid.api.errors import ServerUnderMaintenanceError
 
+from dcorflow.server import Server
 from dcorflow.upload.failures import Passing, Refused
-from dcorflow.upload.server import Server
 
 #: Activation and changes of large datasets take long (as in dcoraid).
 SLOW = 500.0

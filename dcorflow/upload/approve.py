@@ -6,11 +6,11 @@ from typing import Any
 
 from dcorflow.errors import UsageError
 from dcorflow.files import printable, read_json
+from dcorflow.server import Server
 from dcorflow.upload.failures import UploadError
 from dcorflow.upload.manifest import Manifest, read_manifest
 from dcorflow.upload.outcome import published
 from dcorflow.upload.receipts import is_approved
-from dcorflow.upload.server import Server
 from dcorflow.workdir import Workdir
 
 

@@ -9,11 +9,11 @@ import h5py
 
 from dcorflow.files import read_json, to_json, write_text
 from dcorflow.records import load_record
+from dcorflow.server import Server
 from dcorflow.upload.api import Api
 from dcorflow.upload.failures import Patience, Refused
 from dcorflow.upload.manifest import Manifest
 from dcorflow.upload.preflight import Facts
-from dcorflow.upload.server import Server
 from dcorflow.workdir import Workdir
 
 _ROWS = 100

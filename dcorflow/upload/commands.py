@@ -82,9 +82,9 @@ def _upload(args: argparse.Namespace, work: Workdir) -> int:
 
 
 def _approve(args: argparse.Namespace, work: Workdir) -> int:
+    from dcorflow.server import find_server
     from dcorflow.upload.approve import describe, to_approve
     from dcorflow.upload.receipts import approve
-    from dcorflow.upload.server import find_server
 
     if bool(args.datasets) == args.all:
         raise UsageError("name the datasets to approve, or say --all")

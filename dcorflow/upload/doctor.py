@@ -12,8 +12,8 @@ from typing import Any
 
 from dcorflow import __version__
 from dcorflow.errors import UsageError
+from dcorflow.server import find_server
 from dcorflow.upload.failures import Passing, Patience, Refused
-from dcorflow.upload.server import find_server
 from dcorflow.upload.token import find_token
 from dcorflow.workdir import Workdir
 

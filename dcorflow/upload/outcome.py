@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dcorflow.files import key_of, read_json
+from dcorflow.server import Server, find_server
 from dcorflow.upload.receipts import read_receipt
-from dcorflow.upload.server import Server, find_server
 from dcorflow.workdir import TASK_NAME, Workdir
 
 #: Fields whose change is told; collections are added later without the dataset changing.

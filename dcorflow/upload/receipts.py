@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dcorflow.files import read_json, to_json, write_text
+from dcorflow.server import Server
 from dcorflow.upload.failures import now
 from dcorflow.upload.manifest import Manifest
-from dcorflow.upload.server import Server
 from dcorflow.workdir import Workdir
 
 

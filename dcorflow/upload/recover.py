@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dcorflow.files import read_json
+from dcorflow.server import find_server
 from dcorflow.upload.api import Api
 from dcorflow.upload.audit import Match, Seen, matches, still_there
 from dcorflow.upload.drafts import marker_words, own_drafts
@@ -14,7 +15,6 @@ from dcorflow.upload.failures import Patience, Refused, UploadError
 from dcorflow.upload.ledger import Ledger
 from dcorflow.upload.manifest import Manifest, Resource, read_manifest
 from dcorflow.upload.preflight import Facts, learn
-from dcorflow.upload.server import find_server
 from dcorflow.upload.token import find_token
 from dcorflow.upload.transfer import look_into_store
 from dcorflow.workdir import Workdir

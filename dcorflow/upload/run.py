@@ -15,6 +15,7 @@ from typing import Any
 from dcorflow.deleted import note_deleted
 from dcorflow.errors import UsageError, is_interrupt
 from dcorflow.files import read_json, to_json, write_if_changed, write_text
+from dcorflow.server import find_server
 from dcorflow.upload.api import Api
 from dcorflow.upload.audit import Seen, matches, still_there
 from dcorflow.upload.dataset import DatasetUpload, Settings
@@ -27,7 +28,6 @@ from dcorflow.upload.outcome import identity, published
 from dcorflow.upload.preflight import Facts, learn, objections
 from dcorflow.upload.progress import Meter
 from dcorflow.upload.receipts import is_approved, read_receipt, write_receipt
-from dcorflow.upload.server import find_server
 from dcorflow.upload.settled import unsettled
 from dcorflow.upload.token import find_token
 from dcorflow.workdir import Workdir

@@ -1,11 +1,14 @@
 """What the rules share: settings, plans, and what happens at the start and end of a run."""
 
+import os
 import sys
 import time
 from pathlib import Path
 
 from dcorflow.files import read_json
 from dcorflow.run import end_run, last_turn, note_limits, quiet, server_or_exit, settings_or_exit, start_run
+
+os.environ.update(PYTHONPATH=os.pathsep.join([workflow.basedir, os.environ.get("PYTHONPATH", "")]))
 
 STATE = "results/.state"
 DCORFLOW = f"{sys.executable} -m dcorflow"

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dcorflow import facts
 from dcorflow.errors import UsageError
+from dcorflow.facts import learned
 from dcorflow.workdir import Workdir
 
 KNOWN = {"dcor": "https://dcor.mpl.mpg.de", "playground": "https://dcor-dev.mpl.mpg.de"}
@@ -72,6 +74,27 @@ def find_server(setting: str | None) -> Server:
         if address == known:
             return Server(name, known)
     return Server(re.sub(r"[^a-z0-9.]+", "-", f"{host.lower()}-{port}" if port else host.lower()), address)
+
+
+def adopt_facts(setting: str | None, work: Workdir, ask: bool = False) -> None:
+    """Validate by what the configured server says of itself, where that is known; else by what is shipped.
+
+    Parameters
+    ----------
+    setting
+        The setting `upload.server`.
+    work
+        Where the answer is kept.
+    ask
+        Ask the server where the answer is older than a day; it may be out of reach.
+    """
+    if not setting:
+        facts.use(None)
+        return
+    server = find_server(setting)
+    if ask:
+        learned.refresh(server.url, work.learned(server.name))
+    facts.use(learned.load(work.learned(server.name)))
 
 
 def _is_loopback(host: str) -> bool:
