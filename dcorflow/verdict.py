@@ -10,6 +10,9 @@ from dcorflow.errors import FailureClass
 from dcorflow.integrity import UNKNOWN_FEATURE, Cue, cues_of, is_ignored
 from dcorflow.records import Record
 
+#: Category of dclab's findings on metadata that are not there.
+_MISSING = "metadata missing"
+
 
 @dataclass
 class Verdict:
@@ -70,10 +73,17 @@ def judge(member: dict[str, Any], record: Record | None, policy: dict[str, Any])
         return _judge_failure(record.failure.reason, record.failure.failure, policy)
     if record is None or not record.check_key or "sha256" not in record.prepared:
         return Verdict("in progress", "not prepared yet: the run was interrupted", complete=False)
-    verdict = _judge_cues(cues_of(record), member, policy)
+    edited = {e["key"] for e in record.edits}
+    verdict = _judge_cues([c for c in cues_of(record) if not _is_mended(c, edited)], member, policy)
     if verdict.status == "ready" and record.guessed and policy["on_guessed"] != "accept":
         return _judge_guesses(record, verdict, policy["on_guessed"] == "block")
     return verdict
+
+
+def _is_mended(cue: Cue, edited: set[str]) -> bool:
+    """Return whether a finding on the metadata of the source no longer holds for the prepared file."""
+    key = f"{cue.section}:{cue.key}"
+    return cue.file == "source" and bool(cue.key) and (cue.category == _MISSING or key in edited)
 
 
 def _judge_guesses(record: Record, verdict: Verdict, blocks: bool) -> Verdict:
@@ -143,9 +153,9 @@ def find_gaps(record: Record, ignore: Iterable[str]) -> dict[str, list[str]]:
         key = f"{cue.section}:{cue.key}"
         if not cue.key or cue.level == "info" or is_ignored(cue, patterns) or key in gaps:
             continue
-        missing = cue.category == "metadata missing"
-        if cue.file == "source" and (missing or key in edited):
-            continue  # mended in the prepared file
+        if _is_mended(cue, edited):
+            continue
+        missing = cue.category == _MISSING
         message = cue.message.removeprefix("Metadata: ")
         gaps[key] = ["missing" if missing else "wrong", cue.level, message]
     return gaps | {key: ["guessed", "violation", how] for key, how in record.guessed.items()}

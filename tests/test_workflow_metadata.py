@@ -71,6 +71,7 @@ def test_two_runs_complete_the_metadata(lab: Run, tmp_path: Path) -> None:
     assert "setup:medium" in rows["day1/one.rtdc"], "shown where it is there"
     assert "setup:medium" not in rows["day1/two.rtdc"]
     assert "missing: setup:medium" in rows["day1/two.rtdc"]["findings"]
+    assert int(lab.row("two.rtdc")["violations"]) == int(lab.row("one.rtdc")["violations"]) + 1
     fill(lab, {"day1/two.rtdc": {"setup:medium": "water"}, "day2/M1_data.rtdc": {"setup:medium": "-"}})
     with Comparison(lab) as step:
         lab.good()
@@ -78,6 +79,7 @@ def test_two_runs_complete_the_metadata(lab: Run, tmp_path: Path) -> None:
     prepared = lab.prepared("two.rtdc")
     assert attribute(prepared, "setup:medium") == "water"
     assert lab.row("two.rtdc")["sha256"] == sha256(prepared)
+    assert lab.row("two.rtdc")["violations"] == lab.row("one.rtdc")["violations"], "it counts no more"
     record = json.loads(lab.record("two.rtdc").read_text("utf-8"))
     [edit] = [e for e in record["edits"] if e["key"] == "setup:medium"]
     assert (edit["kind"], edit["where"]) == ("sheet", "metadata.xlsx, row 5, column 'setup:medium'")
@@ -196,6 +198,7 @@ def test_datasets_in_one_table(lab: Run) -> None:
     lab.good()
     rows = template(lab, "datasets")
     assert rows["day1"]["authors"] == "A. Name; B. Name" and rows["day1"]["private"] == "yes"
+    lab.configure({"check.on_private": "warn"})
     fill(lab, {"day1": {"title": "Blood of day one", "tags": "blood; cells", "private": "no"}}, "datasets")
     with Comparison(lab) as step:
         lab.good()
