@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -167,7 +167,12 @@ def join_cues(source: Iterable[Cue], prepared: Iterable[Cue]) -> list[Cue]:
     return sorted(joined.values(), key=lambda c: (order[c.level], c.id))
 
 
-def verify_data(path: Path, digests: dict[str, dict[str, Any]], threads: int = 1) -> None:
+def verify_data(
+    path: Path,
+    digests: dict[str, dict[str, Any]],
+    threads: int = 1,
+    before_dclab: Callable[[], object] = lambda: None,
+) -> None:
     """Decode every chunk of a prepared file from disk and compare it with the source's digests.
 
     Parameters
@@ -178,6 +183,8 @@ def verify_data(path: Path, digests: dict[str, dict[str, Any]], threads: int = 1
         ``digest`` of the source's content, by path of the dataset.
     threads
         Threads that decode.
+    before_dclab
+        Called when the data are compared, before anything of dclab is needed.
 
     Raises
     ------
@@ -204,6 +211,7 @@ def verify_data(path: Path, digests: dict[str, dict[str, Any]], threads: int = 1
                 raise MeasurementError(
                     f"'{name}': expected {known['digest']}, found {digest}; {again}", "environment"
                 )
+        before_dclab()
         _refuse_uncompressed(datasets)
 
 
@@ -246,11 +254,12 @@ def check(entry: Entry, work: Workdir, threads: int, scan: Mapping[str, Any] = S
             _scan(record, target, scan)
             save_record(work, record)
             return record
-        # All three use other parts of the machine, or leave some of it free, most of the time.
+        # All three use other parts of the machine, or leave some of it free, most of the time. Nothing
+        # else may import dclab meanwhile: its modules import each other in circles.
         with ThreadPoolExecutor(2) as pool:
             sums = pool.submit(seal, target)
-            pool.submit(importlib.import_module, "dclab.rtdc_dataset.check")
-            verify_data(target, record.body["datasets"], threads)
+            dclab = pool.submit(importlib.import_module, "dclab.rtdc_dataset.check")
+            verify_data(target, record.body["datasets"], threads, before_dclab=dclab.result)
         source = read_cues(entry.paths[0], "source")
         record.check = {"source": [asdict(c) for c in source]}
         _finish(record, target, sums.result(), scan)

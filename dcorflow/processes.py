@@ -36,8 +36,17 @@ def die_with_parent() -> None:
 
 
 def end_cleanly() -> None:
-    """Make SIGTERM end this process like Ctrl-C does: what is half done is removed."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    """Let SIGTERM and Ctrl-C end this process once: what is half done is removed, undisturbed by a second."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+
+
+def _end(number: int, frame: object) -> None:
+    for other in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(other, signal.SIG_IGN)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(TERMINATED)
 
 
 def exit_words(code: int) -> str:
