@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _BLOCK = 1 << 22
@@ -33,19 +33,11 @@ def seal(path: Path) -> dict[str, str]:
     The ETag is what S3 computes for an upload in parts: the MD5 of the parts' MD5 sums and the
     number of parts; the plain MD5 where there is only one part (`dcoraid.common.etagsum`).
     """
-    sums: dict[str, str] = {}
-
-    def take_sha256() -> None:
-        sums["sha256"] = sha256_of(path)
-
-    thread = threading.Thread(target=take_sha256)
-    thread.start()
-    parts = _part_sums(path)
-    thread.join()
-    if "sha256" not in sums:
-        raise OSError(f"{path}: its checksum could not be taken; the file cannot be read")
+    with ThreadPoolExecutor(1) as pool:
+        sha256 = pool.submit(sha256_of, path)
+        parts = _part_sums(path)
     etag = hashlib.md5(b"".join(parts), usedforsecurity=False).hexdigest() + f"-{len(parts)}"
-    return sums | {"etag": etag if len(parts) > 1 else parts[0].hex()}
+    return {"sha256": sha256.result(), "etag": etag if len(parts) > 1 else parts[0].hex()}
 
 
 def _part_sums(path: Path) -> list[bytes]:
