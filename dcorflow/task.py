@@ -122,10 +122,10 @@ def withdraw_tasks(work: Workdir, decisions: dict[str, Any]) -> None:
     for dataset in {place[0] for place in waiting}:
         path = work.datasets / dataset / TASK_NAME
         try:
-            names = json.loads(path.read_bytes())["upload_job"]["resource_names"]
+            paths = json.loads(path.read_bytes())["upload_job"]["resource_paths"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if any((dataset, name) in waiting for name in names):
+        if any((dataset, Path(p).name) in waiting for p in paths):
             path.unlink(missing_ok=True)
 
 
@@ -144,6 +144,7 @@ def _row(
         "measurement": member["measurement"],
         "dataset": dataset,
         "name": member["name"],
+        "resource": member["resource"],
         "source": member["source"],
         "status": verdict.status,
         "reason": verdict.reason,

@@ -121,6 +121,20 @@ def test_draft_approval_publication(dcor: Dcor, tmp_path: Path, source: Path) ->
     assert len(dcor.datasets(title)) == 1
 
 
+def test_names_on_the_server_need_not_be_those_of_the_files(dcor: Dcor, tmp_path: Path, source: Path) -> None:
+    settings = {"prepare.naming": "dckit", "upload.activate": "all", "upload.after": "delete"}
+    run = new_run(tmp_path, dcor, source, **titled(tmp_path), **settings)
+    assert run.upload().code == 0
+    [shown] = dcor.datasets(f"alpha of {tmp_path.name}")
+    names = [r["name"] for r in shown["resources"]]
+    digests = {sha256(source / "alpha" / name)[:8] for name in ("one.rtdc", "two.rtdc")}
+    assert {name.removesuffix(".rtdc").rpartition("_")[2] for name in names} == digests
+    assert set(run.dataset_statuses().values()) == {"published"}
+    assert not list((run.results / "datasets" / "alpha").glob("*.rtdc")), "deleted after publication"
+    assert run.upload().code == 0
+    assert set(run.dataset_statuses().values()) == {"published"}, "neither changed nor late"
+
+
 def watch_commands(secret: str, found: set[str], stop: threading.Event) -> None:
     """Look for a secret in the command lines of all processes until told to stop."""
     while not stop.wait(0.02):

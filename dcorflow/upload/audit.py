@@ -171,7 +171,7 @@ def matches(
     own
         Ids of the dataset itself.
     """
-    measurements = {row["name"]: row["measurement"] for row in rows if row["status"] == "ready"}
+    measurements = {row["resource"]: row["measurement"] for row in rows if row["status"] == "ready"}
     found = []
     for resource in manifest.resources:
         if resource.name in measurements:

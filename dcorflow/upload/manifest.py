@@ -108,18 +108,21 @@ def read_manifest(work: Workdir, decision: dict[str, Any], rows: list[dict[str, 
     try:
         task = read_json(path)
         job, fields = task["upload_job"], task["dataset_dict"]
-        supplements = dict(zip(job["resource_names"], job["resource_supplements"], strict=True))
+        listed = list(
+            zip(job["resource_names"], job["resource_paths"], job["resource_supplements"], strict=True)
+        )
     except (OSError, ValueError, KeyError) as error:
         raise UploadError(f"its task cannot be read ({error}); run again") from error
     measurements = {row["name"]: row["measurement"] for row in rows if row["status"] == "ready"}
     resources = []
-    for name, values in supplements.items():
+    for name, listed_path, values in listed:
+        file = folder / Path(listed_path).name  # the folder may have been moved
         try:
-            sums = _sums(work, folder / name, measurements.get(name))
+            sums = _sums(work, file, measurements.get(file.name))
         except OSError as error:
-            raise UploadError(f"{name} cannot be read ({error.strerror or error}); run again") from error
+            raise UploadError(f"{file.name} cannot be read ({error.strerror or error}); run again") from error
         composite = {f"sp:{s}:{k}": v for s, inside in values.items() for k, v in inside.items()}
-        resources.append(Resource(name, folder / name, *sums, composite))
+        resources.append(Resource(name, file, *sums, composite))
     counted = {kind: sum(int(row[kind]) for row in rows) for kind in ("violations", "alerts")}
     missing = decision["reason"] if decision["status"] == "incomplete" else ""
     return Manifest(

@@ -51,7 +51,7 @@ def add_outcomes(work: Workdir, upload: dict[str, Any], group: str, decisions: d
 
 def identity(dataset: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """Return what stands for a dataset as its task job decided about it."""
-    content = [[r["name"], r["status"], r["sha256"]] for r in rows]
+    content = [[r["resource"], r["status"], r["sha256"]] for r in rows]
     return key_of(dataset["status"], dataset["reason"], dataset["files"], content)
 
 
@@ -60,7 +60,7 @@ def compare(
 ) -> tuple[str, str]:
     """Return status and reason of a published dataset: the same here, changed, or late."""
     published = {r["name"]: r["sha256"] for r in receipt["resources"]}
-    here = {row["name"]: row["sha256"] for row in rows if row["status"] == "ready"}
+    here = {row["resource"]: row["sha256"] for row in rows if row["status"] == "ready"}
     for name, sha256 in here.items():
         if name in published and published[name] != sha256:
             return "changed", f"{name} has SHA256 {sha256} here, {published[name]} in what is published"

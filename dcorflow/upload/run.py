@@ -201,11 +201,14 @@ class _GroupUpload:
         receipt = read_receipt(self.work, self.server, dataset)
         if self.settings["after"] != "delete" or self.server.is_playground or receipt is None:
             return
-        here = {row["name"]: row["sha256"] for row in self.rows.get(dataset, [])}
+        here = {row["resource"]: row for row in self.rows.get(dataset, [])}
         folder, gone = self.work.datasets / dataset, {}
         for resource in receipt["resources"]:
-            name = resource["name"]
-            if here.get(name) == resource["sha256"] and (folder / name).exists():
+            row = here.get(resource["name"])
+            if row is None or row["sha256"] != resource["sha256"]:
+                continue
+            name = row["name"]
+            if (folder / name).exists():
                 seen = (folder / name).stat()
                 gone[dataset, name] = (seen.st_size, seen.st_mtime_ns)
         if gone:
