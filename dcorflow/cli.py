@@ -98,8 +98,8 @@ def _report(args: argparse.Namespace, work: Workdir) -> int:
 
     config = _config(work)
     summary = write_report(work)
-    write_templates(work, config, summary)
-    print("\n".join(last_lines(summary, work)))
+    told = write_templates(work, config, summary)
+    print("\n".join([*last_lines(summary, work), *(f"next: {words}" for words in told)]))
     return exit_code(summary, config["check"]["strict"])
 
 

@@ -116,11 +116,11 @@ def end_run(succeeded: bool) -> None:
     try:
         summary = write_report(work)
         settings = read_json(work.config)
-        write_templates(work, settings, summary)
+        told = write_templates(work, settings, summary)
     except (UsageError, OSError) as error:
         print(f"dcorflow: no report could be written: {error}", file=sys.stderr)
         sys.exit(1)
-    print("\n".join(last_lines(summary, work)), flush=True)
+    print("\n".join([*last_lines(summary, work), *(f"next: {words}" for words in told)]), flush=True)
     code = exit_code(summary, settings["check"]["strict"])
     if not succeeded:
         print("dcorflow: a job failed; its log below logs/ says why. Run again to go on.", file=sys.stderr)

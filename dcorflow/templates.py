@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from dcorflow.config import Config
@@ -50,8 +51,10 @@ _MEANINGS = {
 }
 
 
-def write_templates(work: Workdir, config: Config, summary: Summary) -> bool:
-    """Write both templates where anything in them may have changed; return whether they were made.
+def write_templates(work: Workdir, config: Config, summary: Summary) -> list[str]:
+    """Write both templates where anything in them may have changed; return what a user should know.
+
+    A template that somebody filled in in its place is kept under another name.
 
     Parameters
     ----------
@@ -64,10 +67,11 @@ def write_templates(work: Workdir, config: Config, summary: Summary) -> bool:
     key = _inputs(work, config, summary)
     paths = [work.template(n, s) for n in ("metadata", "datasets") for s in (".tsv", ".xlsx")]
     try:
-        if read_json(done) == key and all(p.exists() for p in paths):
-            return False
-    except (OSError, ValueError):
-        pass
+        before = read_json(done)
+        if before["key"] == key and all(p.exists() for p in paths):
+            return []
+    except (OSError, ValueError, KeyError, TypeError):
+        before = {"files": {}}
     subjects = [subject_of(i.measurement, i.source, f"{i.root}/{i.source}") for i in summary.items]
     sources = {d["dataset"]: d["source"] for d in summary.datasets}
     try:
@@ -75,16 +79,38 @@ def write_templates(work: Workdir, config: Config, summary: Summary) -> bool:
         table = load_sheet(config["datasets"]["sheet"])
         datasets = DatasetSheet(table, [subject_of(d, s) for d, s in sources.items()])
     except UsageError:
-        return False  # discover has told about it
+        return []  # discover has told about it
     material = [_material(work, d) for d in sorted({d["group"] for d in summary.datasets})]
     values = {m: v for part in material for m, v in part["measurements"].items()}
     fields = {d: f for part in material for d, f in part["fields"].items()}
+    said = [w for p in paths if (w := _keep_edited(p, before["files"].get(p.name), config))]
     template = measurement_template(config, sheet, summary.measurements, values)
     write_template(template, work.template("metadata", ".tsv"), work.template("metadata", ".xlsx"))
     template = dataset_template(datasets, summary.datasets, fields)
     write_template(template, work.template("datasets", ".tsv"), work.template("datasets", ".xlsx"))
-    write_if_changed(done, to_json(key))
-    return True
+    files = {p.name: _stat(p) for p in paths if p.exists()}
+    write_if_changed(done, to_json({"key": key, "files": files}))
+    return said
+
+
+def _stat(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _keep_edited(path: Path, written: list[int] | None, config: Config) -> str:
+    """Put a template aside that is not as it was written; return what to tell, else nothing."""
+    sheets = [config[part]["sheet"] for part in ("metadata", "datasets")]
+    if written is None or not path.exists() or _stat(path) == written or str(path) in sheets:
+        return ""
+    number = 1
+    while (kept := path.with_name(f"{path.stem}_edited{number}{path.suffix}")).exists():
+        number += 1
+    path.rename(kept)
+    return (
+        f"results/{path.name} was edited; it is kept as results/{kept.name}: move it out of results and "
+        "name it at metadata.sheet or datasets.sheet"
+    )
 
 
 def _inputs(work: Workdir, config: Config, summary: Summary) -> str:

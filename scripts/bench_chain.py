@@ -85,7 +85,7 @@ def by_dcorflow(inputs: list[Path], folder: Path, encoder: str, threads: int) ->
     for source in inputs:
         files = stat_files(source.parent, [source.name])
         entry = Entry(source.stem, "bench", source.name, "", source.parent, "rtdc", files)
-        record = prepare(entry, {"encoder": encoder, "logs": "strip"}, edits, work, threads)
+        record = prepare(entry, {"encoder": encoder, "logs": "strip", "naming": "keep"}, edits, work, threads)
         checked = check(entry, work, threads)
         merge_metadata(entry, edits, work)
         if record.failure or checked is None or checked.failure:
@@ -104,7 +104,7 @@ def by_batch(source: Path, folder: Path, encoder: str, threads: int) -> None:
         "input": {"root": str(source), "min_age": 0},
         "datasets": {"defaults": defaults},
         "metadata": {"override": {"experiment:sample": "benchmark"}},
-        "prepare": {"encoder": encoder, "logs": "strip"},
+        "prepare": {"encoder": encoder, "logs": "strip", "naming": "keep"},
         "batches": {"files": 10_000},
     }
     work = Workdir(folder)

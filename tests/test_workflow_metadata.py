@@ -111,6 +111,23 @@ def test_the_next_template_is_as_good_as_the_sheet(lab: Run) -> None:
     assert contents(lab.datasets()) == before
 
 
+def test_a_template_filled_in_in_its_place_is_not_lost(lab: Run) -> None:
+    lab.good()
+    path = lab.results / "metadata_template.xlsx"
+    book = openpyxl.load_workbook(path)
+    book.worksheets[0]["B4"] = "filled in"
+    book.save(path)
+    edited = path.read_bytes()
+    small_measurement(lab.source / "day3" / "new.rtdc", seed=9)
+    aged(lab.source)
+    result = lab.good()
+    kept = lab.results / "metadata_template_edited1.xlsx"
+    assert kept.read_bytes() == edited
+    assert f"it is kept as results/{kept.name}" in result.text
+    assert "day3/new.rtdc" in template(lab)
+    assert "edited" not in lab.good().text
+
+
 def test_own_table_with_patterns(lab: Run) -> None:
     lab.good()
     table = "source;setup:medium;setup:temperature\nday2/*;oil;23.5\nday2/M1_data.rtdc;water;\n"
