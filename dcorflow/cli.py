@@ -93,7 +93,9 @@ def _task(args: argparse.Namespace, work: Workdir) -> int:
 
 
 def _report(args: argparse.Namespace, work: Workdir) -> int:
-    from dcorflow.report import exit_code, last_lines, write_report
+    from dcorflow.report.summary import exit_code
+    from dcorflow.report.tables import write_report
+    from dcorflow.report.words import last_lines
     from dcorflow.templates import write_templates
 
     config = _config(work)

@@ -15,7 +15,9 @@ from dcorflow.discover.run import check_settings
 from dcorflow.errors import UsageError
 from dcorflow.files import read_json, to_json, write_if_changed
 from dcorflow.memory import LIMITED
-from dcorflow.report import exit_code, last_lines, write_report
+from dcorflow.report.summary import exit_code
+from dcorflow.report.tables import write_report
+from dcorflow.report.words import last_lines
 from dcorflow.secret import hide_token
 from dcorflow.server import adopt_facts, find_server
 from dcorflow.templates import write_templates

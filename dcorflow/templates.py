@@ -20,7 +20,7 @@ from dcorflow.metadata.sheet import FIELDS, DatasetSheet, MeasurementSheet, Shee
 from dcorflow.metadata.supplements import known_supplements, supplement_rule
 from dcorflow.metadata.tables import cell_text
 from dcorflow.naming import natural_key
-from dcorflow.report import Summary
+from dcorflow.report.summary import Summary
 from dcorflow.workdir import Workdir
 
 #: Raised when the same results would give another template than before.

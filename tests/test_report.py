@@ -8,16 +8,9 @@ import pytest
 
 from dcorflow.files import read_tsv, to_json, write_text
 from dcorflow.records import SourceFile
-from dcorflow.report import (
-    COLUMNS,
-    Summary,
-    exit_code,
-    gather,
-    junit,
-    last_lines,
-    summary_table,
-    write_report,
-)
+from dcorflow.report.summary import Summary, exit_code, gather
+from dcorflow.report.tables import COLUMNS, junit, summary_table, write_report
+from dcorflow.report.words import last_lines
 from dcorflow.source.inventory import Item, save_inventory
 from dcorflow.workdir import Workdir
 

@@ -1,0 +1,1 @@
+"""The report: tables, the last lines of a run, its verdict, and the page that shows it all."""

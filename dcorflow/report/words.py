@@ -1,0 +1,158 @@
+"""The last lines of a run: what a person wants to know, and what to do next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from dcorflow.convert import TRUNCATED
+from dcorflow.files import escape, printable
+from dcorflow.metadata.fields import is_generic_title
+from dcorflow.report.summary import STATUSES, Summary
+from dcorflow.workdir import TASK_NAME, Workdir
+
+#: Reasons shown at the end of a run; all of them stand in the summary.
+_SHOWN = 12
+#: Verdicts on private text that a person should act on.
+_PRIVATE = ("blocks", "warned")
+#: Statuses of datasets whose reasons are shown at the end of a run.
+_TELL = ("blocked", "upload failed", "changed", "late")
+
+
+def last_lines(summary: Summary, work: Workdir) -> list[str]:
+    """Return what a person wants to know at the end of a run, and what to do next."""
+    counts = summary.counts()
+    total = len(summary.measurements)
+    if not total:
+        return ["dcorflow: nothing was found yet"]
+    words = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
+    lines = ["", f"{_number(total, 'measurement')}: {words}"]
+    several = len({m["root"] for m in summary.measurements}) > 1
+    for status, row in _worth_showing(summary):
+        root = f"{row['root']}/" if several else ""
+        lines.append(f"  {status:12} {root}{_where(row)}: {row['reason']}")
+    hidden = sum(counts[s] for s in STATUSES[1:]) - _SHOWN
+    if hidden > 0:
+        lines.append(f"  ... and {hidden} more in {_relative(work.summary)}")
+    state = Counter(d["status"] for d in summary.datasets)
+    words = ", ".join(f"{n} {s}" for s, n in sorted(state.items()))
+    lines.append(f"{_number(len(summary.datasets), 'dataset')}: {words}")
+    for dataset in [d for d in summary.datasets if d["status"] in _TELL][:_SHOWN]:
+        lines.append(f"  {dataset['status']:12} {escape(dataset['source'])}: {dataset['reason']}")
+    lines += [f"  warning      {escape(w)}" for w in _all_warnings(summary)[:_SHOWN]]
+    lines += _findings(summary) + _private_words(summary)
+    left = sum(not c[1] for d in summary.datasets for c in d["companions"])
+    if left:
+        lines.append(
+            f"{_number(left, 'other file')} beside the measurements left out: {_relative(work.companions)}"
+        )
+    sizes = [(m["source_bytes"], m["prepared_bytes"]) for m in summary.measurements if m["prepared_bytes"]]
+    if sizes:
+        before, after = (sum(int(s[n]) for s in sizes) for n in (0, 1))
+        lines.append(f"size: {_bytes(before)} -> {_bytes(after)}")
+    lines.append(f"results: {work.results} (summary.tsv says it all)")
+    return [printable(line) for line in lines + _advice(summary, counts)]
+
+
+def _private_words(summary: Summary) -> list[str]:
+    """Return how much private text there is, and where it is listed."""
+    found = [
+        (d["dataset"], row) for d in summary.datasets for row in d.get("private", []) if row[-1] in _PRIVATE
+    ]
+    if not found:
+        return []
+    kinds = Counter(row[3] for _, row in found)
+    shown = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    files, datasets = (len({(d, *row[1:n]) for d, row in found}) for n in (2, 1))
+    where = f"{_number(files, 'file')} of {_number(datasets, 'dataset')}"
+    return [
+        f"private text in {where} ({shown}): {_number(len(found), 'entry', 'entries')} in results/privacy.tsv"
+    ]
+
+
+def _number(count: int, what: str, several: str = "") -> str:
+    return f"{count} {what if count == 1 else several or f'{what}s'}"
+
+
+def _findings(summary: Summary) -> list[str]:
+    """Return what is remarkable about measurements that are ready all the same."""
+    ready = [m for m in summary.measurements if m["status"] == "ready"]
+    violated = sum(m["violations"] > 0 for m in ready)
+    cut = [m for m in ready if TRUNCATED in m["note"]]
+    lines = []
+    if violated:
+        lines.append(
+            f"{_number(violated, 'ready measurement')} with violations in dclab's integrity check "
+            "(accepted by check.on_violation): see the summary"
+        )
+    replaced = sum(m["replaced"] for m in summary.measurements)
+    if replaced:
+        lines.append(
+            f"{_number(replaced, 'value')} of the sources replaced by settings or sheet (see the records)"
+        )
+    lines += [f"  truncated    {_where(m)}: {m['note']}" for m in cut[:_SHOWN]]
+    return lines
+
+
+def _worth_showing(summary: Summary) -> list[tuple[str, dict[str, Any]]]:
+    order = {"failed": 0, "excluded": 1, "in progress": 2, "gone": 3}
+    rows = [m for m in summary.measurements if m["status"] in order]
+    rows.sort(key=lambda m: (order[m["status"]], m["source"]))
+    return [(m["status"], m) for m in rows[:_SHOWN]]
+
+
+def _all_warnings(summary: Summary) -> list[str]:
+    """Return the warnings of discover, of bad titles, and of datasets, equal ones as one."""
+    titles = Counter(d["title"] for d in summary.datasets)
+    found = [f"{n} datasets have the title '{title}'" for title, n in sorted(titles.items()) if n > 1]
+    found += [f"the title '{title}' says nothing" for title in sorted(titles) if is_generic_title(title)]
+    by_text: dict[str, list[str]] = {}
+    for dataset in summary.datasets:
+        for words in dataset["warnings"]:
+            by_text.setdefault(words, []).append(dataset["source"])
+    for words, sources in by_text.items():
+        where = sources[0] if len(sources) == 1 else f"{len(sources)} datasets"
+        found.append(f"{where}: {words}")
+    return [*summary.warnings, *found]
+
+
+def _where(row: dict[str, Any]) -> str:
+    return escape(row["source"])
+
+
+def _relative(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.4g} TB"
+
+
+def _advice(summary: Summary, counts: Counter[str]) -> list[str]:
+    advice = []
+    if counts["failed"]:
+        advice.append(
+            "repair or replace what failed, or leave it out with 'use: no' in a dcorflow.yaml; run again"
+        )
+    if any(m["retry"] for m in summary.measurements):
+        advice.append("run again: not everything failed for good, the next run tries it anew")
+    if counts["in progress"]:
+        advice.append("run again later: some measurements are not finished")
+    if gaps := sum(m["gaps"] > 0 for m in summary.measurements):
+        advice.append(
+            f"{_number(gaps, 'measurement')} with metadata missing, wrong or guessed: fill in "
+            "results/metadata_template.xlsx, save it elsewhere, name it at metadata.sheet, run again"
+        )
+    if any(d["status"] == "upload failed" for d in summary.datasets):
+        advice.append("uploads failed: see their reasons above or in the summary; run again to go on")
+    if any(d["status"] == "draft" and d["dataset_id"] for d in summary.datasets):
+        advice.append("drafts wait on the server: look at them, then 'dcorflow approve --all'")
+    if any(d["status"] == "ready" for d in summary.datasets):
+        advice.append(f"ready datasets: open their results/datasets/<dataset>/{TASK_NAME} in DCOR-Aid")
+    return [f"next: {a}" for a in advice]
