@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from dcorflow.dclab_parts import load_dclab
 from dcorflow.errors import MeasurementError, explain_os_error, is_interrupt
 
 #: Log with what dclab warned about, named as dclab's own converter names it.
@@ -82,6 +83,7 @@ def convert(path_in: Path, path_out: Path) -> tuple[list[dict[str, str]], dict[s
     MeasurementError
         Where dclab cannot read the measurement.
     """
+    load_dclab()
     from dclab import new_dataset
 
     with warnings.catch_warnings(record=True) as caught, _universal_time():
@@ -164,6 +166,7 @@ def guessed_before(path: Path) -> dict[str, str]:
 
 def _guessed(path: Path) -> dict[str, str]:
     """Return which values the side files do not hold, so that dclab guessed them."""
+    load_dclab()
     from dclab.rtdc_dataset.config import Configuration
     from dclab.rtdc_dataset.fmt_tdms import naming
 

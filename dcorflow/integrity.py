@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import h5py
 from dcorflow import engine, recipes
 from dcorflow.compress.body import HISTORY_LOG
 from dcorflow.compress.prepare import Entry, replace_tail
+from dcorflow.dclab_parts import load_dclab
 from dcorflow.errors import MeasurementError, explain_os_error, is_interrupt
 from dcorflow.hdf5 import members, open_source
 from dcorflow.memory import release_memory
@@ -112,6 +112,7 @@ def read_cues(path: Path, file: str, known: Iterable[Cue] | None = None) -> list
     known
         Findings on the same data with other metadata: what depends on the data is taken from them.
     """
+    load_dclab()
     from dclab.rtdc_dataset.check import IntegrityChecker
 
     try:
@@ -217,6 +218,7 @@ def verify_data(
 
 def _refuse_uncompressed(datasets: dict[str, h5py.Dataset]) -> None:
     """Raise where a dataset is not compressed as dcoraid wants it: it would do it all again."""
+    load_dclab()
     from dclab.rtdc_dataset.copier import is_properly_compressed
 
     loose = [name for name, dataset in datasets.items() if not is_properly_compressed(dataset)]
@@ -254,11 +256,10 @@ def check(entry: Entry, work: Workdir, threads: int, scan: Mapping[str, Any] = S
             _scan(record, target, scan)
             save_record(work, record)
             return record
-        # All three use other parts of the machine, or leave some of it free, most of the time. Nothing
-        # else may import dclab meanwhile: its modules import each other in circles.
+        # All three use other parts of the machine, or leave some of it free, most of the time.
         with ThreadPoolExecutor(2) as pool:
             sums = pool.submit(seal, target)
-            dclab = pool.submit(importlib.import_module, "dclab.rtdc_dataset.check")
+            dclab = pool.submit(load_dclab)
             verify_data(target, record.body["datasets"], threads, before_dclab=dclab.result)
         source = read_cues(entry.paths[0], "source")
         record.check = {"source": [asdict(c) for c in source]}

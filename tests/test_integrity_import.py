@@ -12,7 +12,7 @@ from runs import REPOSITORY
 SCRIPT = """
 import builtins, sys, threading
 from pathlib import Path
-from dcorflow import integrity
+from dcorflow import dclab_parts, integrity
 from dcorflow.compress.prepare import Entry, prepare
 from dcorflow.records import SourceFile
 from dcorflow.workdir import Workdir
@@ -40,7 +40,7 @@ def watched(function):
     return call
 
 builtins.__import__ = watched(builtins.__import__)
-integrity.importlib.import_module = watched(integrity.importlib.import_module)
+dclab_parts.importlib.import_module = watched(dclab_parts.importlib.import_module)
 assert integrity.check(entry, work, 1).failure is None
 assert together and max(together) == 1, together
 """
