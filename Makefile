@@ -1,4 +1,5 @@
 # make run: prepare a demo tree.  make test: all gates and tests.  make bench: measure speed.
+# make bench-scale: measure runs with little to do on up to 100,000 measurements (a part of make bench).
 # make bench-upload: measure uploads against a DCOR server started here (OPTIONS='--eight 50 --large 400' for less).
 # Each target sets up what it needs in .venv, from the exact versions in requirements.lock.
 SHELL := /bin/bash
@@ -7,7 +8,7 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3.13 python3; do \
 BIN := .venv/bin
 JOBS ?= all
 
-.PHONY: run test gates bench bench-upload clean
+.PHONY: run test gates bench bench-scale bench-upload clean
 
 .venv/ready: requirements.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed; on Debian: apt install python3-venv"; exit 1; }
@@ -37,6 +38,9 @@ test: gates
 
 bench: .venv/ready
 	$(BIN)/python scripts/bench.py
+
+bench-scale: .venv/ready
+	$(BIN)/python scripts/bench.py --only scale $(OPTIONS)
 
 bench-upload: .venv/ready
 	$(BIN)/python scripts/bench_upload.py $(OPTIONS)

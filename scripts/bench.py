@@ -45,6 +45,7 @@ TITLES = {
     "chain": "One file: the whole chain",
     "many": "Many files in one batch",
     "workflow": "The whole workflow",
+    "scale": "Very many measurements",
 }
 MARKS = ("<!-- figures of make bench -->", "<!-- end of figures -->")
 
@@ -75,6 +76,7 @@ def commands(args: argparse.Namespace) -> dict[str, list[list[str]]]:
         "chain": [["bench_chain.py", "--size", str(args.size), *turns]],
         "many": [["bench_chain.py", "--many", str(args.many), *fewer]],
         "workflow": [["bench_workflow.py", "--measurements", str(args.measurements)]],
+        "scale": [["bench_scale.py", "--measurements", *map(str, args.scale), "--turns", fewer[1]]],
     }
 
 
@@ -134,6 +136,23 @@ def workflow_table(rows: Rows) -> list[str]:
     )
 
 
+def scale_table(rows: Rows) -> list[str]:
+    """Return the tables of `bench_scale.py`: what each size takes, and how that grows."""
+    header = ["measurements", "datasets", "what", "wall s", "CPU s", "largest process MB", "all together MB"]
+    lines = table(
+        header,
+        (
+            [r["measurements"], r["datasets"], r["what"], cell(r, "wall"), cell(r, "cpu"), cell(r, "rss", 0),
+             cell(r, "together", 0)]
+            for r in rows
+            if "wall" in r
+        ),
+    )  # fmt: skip
+    grown = [[r["what"], cell(r, "exponent"), cell(r, "per_million", 0)] for r in rows if "exponent" in r]
+    header = ["CPU time without the start", "exponent", "s per million measurements"]
+    return [*lines, "", *table(header, grown)] if grown else lines
+
+
 def summary(results: dict[str, Any]) -> list[str]:
     """Return the short table of the project's README."""
     files = [r for part in ("engine", "large") for r in results.get(part, {}).get("rows", [])]
@@ -164,7 +183,7 @@ def summary(results: dict[str, Any]) -> list[str]:
 
 def write(results: dict[str, Any]) -> None:
     """Write bench/README.md, the plot, and the figures in the project's README."""
-    tables = {"chain": chain_table, "many": chain_table, "workflow": workflow_table}
+    tables = {"chain": chain_table, "many": chain_table, "workflow": workflow_table, "scale": scale_table}
     parts = [INTRODUCTION]
     for name, title in TITLES.items():
         if name in results:
@@ -191,6 +210,7 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--measurements", type=int, default=1000)
     parser.add_argument("--many", type=int, default=200)
+    parser.add_argument("--scale", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--quick", action="store_true", help="small files, few turns")
     parser.add_argument(
         "--tables", action="store_true", help="only write the tables of the figures there are"
@@ -198,6 +218,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.quick:
         args.size, args.turns, args.measurements, args.many = 200, 3, 100, 40
+        args.scale = [1_000, 10_000]
     file = BENCH / "results.json"
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for part in [] if args.tables else args.only:
