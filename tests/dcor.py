@@ -6,12 +6,11 @@ import contextlib
 import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,14 +40,35 @@ class Dcor:
     def working(self) -> Iterator[None]:
         """Let the server's worker handle what is uploaded meanwhile; else it rests, to save time.
 
-        What was uploaded before is forgotten: nobody asks for it any more.
+        One test after the other: the worker is shared by all test processes, and the end of one must
+        not put it to rest while another waits. What was uploaded before is forgotten: nobody asks
+        for it any more. RQ's own switch is used, as a worker stopped by a signal loses its connection.
         """
-        subprocess.run(["redis-cli", "-p", str(self.redis), "flushall"], check=True, capture_output=True)
-        os.kill(self.worker, signal.SIGCONT)
-        try:
-            yield
-        finally:
-            os.kill(self.worker, signal.SIGSTOP)
+        with (self.folder / "worker.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._redis("del", *self._redis("--raw", "keys", "rq:queue:*").split(), "rq:suspended")
+            try:
+                yield
+            finally:
+                self.rest()
+
+    def rest(self) -> None:
+        """Let the worker take no further job."""
+        self._redis("set", "rq:suspended", "1")
+
+    def await_worker(self, done: Callable[[], bool]) -> None:
+        """Wait until the worker has done something, however long that takes on a busy machine."""
+        end = time.monotonic() + 900
+        while not done():
+            told = (self.folder / "log" / "worker.log").read_text(errors="replace")[-2000:]
+            state = Path(f"/proc/{self.worker}/stat")
+            assert state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z", told
+            assert time.monotonic() < end, f"the worker lives, and does not do it: {told}"
+            time.sleep(0.2)
+
+    def _redis(self, *words: str) -> str:
+        command = ["redis-cli", "-p", str(self.redis), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     @property
     def token(self) -> str:
@@ -113,7 +133,7 @@ def _prepare(server: Dcor) -> None:
     if CIRCLE not in server.call("organization_list"):
         server.call("organization_create", data={"name": CIRCLE})
         server.call("group_create", data={"name": COLLECTION, "title": COLLECTION})
-        os.kill(server.worker, signal.SIGSTOP)
+        server.rest()
 
 
 @pytest.fixture(scope="session")

@@ -78,12 +78,33 @@ class TestRefusals:
         def add(task: dict[str, Any]) -> None:
             job = task["upload_job"]
             job["resource_names"].append(name)
+            job["resource_paths"].append(name)
             job["resource_supplements"].append({})
 
         made.edit_task("alpha", add)
         assert made.upload() == {"alpha": "upload failed"}
         assert words in made.reason("alpha")
         assert not made.found("alpha")
+
+    def test_a_task_that_is_broken(self, labs) -> None:
+        """The three lists of a task describe the same files."""
+        made = labs("beta", activate="all")
+        made.edit_task("beta", lambda task: task["upload_job"]["resource_paths"].pop())
+        task = made.work.datasets / "beta" / "upload_job.dcoraid-task"
+        assert made.upload() == {"beta": "upload failed"}
+        assert made.reason("beta") == (
+            f"{task}: expected as many paths and supplements as resource names (2), found 1 and 2; "
+            "delete the file and run again, which writes it anew"
+        )
+        made.edit_task("beta", lambda task: task.pop("upload_job"))
+        assert made.upload() == {"beta": "upload failed"}
+        assert made.reason("beta") == (
+            f"{task}: expected a task with 'dataset_dict' and 'upload_job', 'upload_job' is missing; "
+            "delete the file and run again, which writes it anew"
+        )
+        task.write_text("{")
+        assert made.upload() == {"beta": "upload failed"}
+        assert made.reason("beta").startswith(f"{task}: expected JSON")
 
     def test_someone_elses_collection(self, labs) -> None:
         made = labs("beta", activate="all")
@@ -114,10 +135,12 @@ class TestRefusals:
 
 def await_checksums(made: Lab, dataset: str, key: str = "sha256") -> None:
     """Wait until the server's worker has looked at all measurements of a dataset."""
-    end = time.monotonic() + 240
-    while not all(r.get(key) for r in made.found(dataset)[0]["resources"] if r["name"].endswith(".rtdc")):
-        assert time.monotonic() < end, "the worker does not work"
-        time.sleep(0.2)
+
+    def done() -> bool:
+        [found] = made.found(dataset)
+        return all(r.get(key) for r in found["resources"] if r["name"].endswith(".rtdc"))
+
+    made.dcor.await_worker(done)
 
 
 class TestDuplicates:

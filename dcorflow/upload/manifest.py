@@ -14,6 +14,8 @@ from dcorflow.seal import seal
 from dcorflow.upload.failures import UploadError
 from dcorflow.workdir import TASK_NAME, Workdir
 
+_ANEW = "delete the file and run again, which writes it anew"
+
 
 @dataclass(frozen=True)
 class Resource:
@@ -105,14 +107,7 @@ def read_manifest(work: Workdir, decision: dict[str, Any], rows: list[dict[str, 
     """
     folder = work.datasets / decision["dataset"]
     path = folder / TASK_NAME
-    try:
-        task = read_json(path)
-        job, fields = task["upload_job"], task["dataset_dict"]
-        listed = list(
-            zip(job["resource_names"], job["resource_paths"], job["resource_supplements"], strict=True)
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise UploadError(f"its task cannot be read ({error}); run again") from error
+    job, fields, listed = _read_task(path)
     measurements = {row["name"]: row["measurement"] for row in rows if row["status"] == "ready"}
     resources = []
     for name, listed_path, values in listed:
@@ -129,6 +124,33 @@ def read_manifest(work: Workdir, decision: dict[str, Any], rows: list[dict[str, 
         decision["dataset"], job["task_id"], decision["dataset_id"], fields, resources, path,
         counted | {"missing": missing},
     )  # fmt: skip
+
+
+def _read_task(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[tuple[str, str, dict[str, Any]]]]:
+    """Return a task's job, the dataset's fields, and name, path and supplements of each resource.
+
+    Raises
+    ------
+    UploadError
+        Where it is not a task as `dcorflow.task` writes them.
+    """
+    try:
+        task = read_json(path)
+        job, fields = task["upload_job"], task["dataset_dict"]
+        names, *others = (job[f"resource_{what}"] for what in ("names", "paths", "supplements"))
+    except OSError as error:
+        raise UploadError(f"{path} cannot be read ({error.strerror or error}); run again") from error
+    except ValueError as error:
+        raise UploadError(f"{path}: expected JSON, found {error}; {_ANEW}") from error
+    except (KeyError, TypeError) as error:
+        expected = "expected a task with 'dataset_dict' and 'upload_job'"
+        raise UploadError(f"{path}: {expected}, {error} is missing; {_ANEW}") from error
+    if {len(names)} != {len(other) for other in others}:
+        raise UploadError(
+            f"{path}: expected as many paths and supplements as resource names ({len(names)}), "
+            f"found {len(others[0])} and {len(others[1])}; {_ANEW}"
+        )
+    return job, fields, list(zip(names, *others, strict=True))
 
 
 def _sums(work: Workdir, path: Path, measurement: str | None) -> tuple[int, str, str]:
