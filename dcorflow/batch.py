@@ -129,10 +129,10 @@ def _handler(
     from dcorflow.integrity import check, merge_metadata
     from dcorflow.privacy.settings import SHIPPED_ONLY
 
-    scan = plan.get("scan", SHIPPED_ONLY)
+    scan, pictures = plan.get("scan", SHIPPED_ONLY), plan.get("pictures", False)
     if stage == "check":
-        return lambda e: check(Entry.from_dict(e), work, threads, scan)
-    return lambda e: merge_metadata(Entry.from_dict(e), edits[e["measurement"]], work, scan)
+        return lambda e: check(Entry.from_dict(e), work, threads, scan, pictures)
+    return lambda e: merge_metadata(Entry.from_dict(e), edits[e["measurement"]], work, scan, pictures)
 
 
 def work_on(work: Workdir, stage: Stage, batch: str, threads: int) -> None:

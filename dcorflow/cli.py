@@ -127,6 +127,8 @@ def _plan(args: argparse.Namespace, work: Workdir) -> int:
     problems = [i for i in found.items if i.state == "problem"]
     print(f"to prepare: {len(pending.prepare)} measurements")
     print(f"to edit without compressing: {len(pending.edit)} measurements")
+    if pending.draw:
+        print(f"pictures to draw: {len(pending.draw)} measurements")
     if pending.tasks:
         print(f"tasks or companions to restore: {len(pending.tasks)} datasets")
     if not (pending.prepare or pending.edit or pending.tasks or pending.written):

@@ -41,10 +41,13 @@ class Entry:
     size: int = 0
 
 
-def open_source(path: Path) -> h5py.File:
-    """Open a measurement read-only and without locks; raise `MeasurementError` in plain words."""
+def open_source(path: Path, cache: int = 1 << 20) -> h5py.File:
+    """Open a measurement read-only and without locks; raise `MeasurementError` in plain words.
+
+    `cache` is what HDF5 may keep of each dataset's decoded chunks, in bytes.
+    """
     try:
-        return h5py.File(path, "r", locking=False)
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=cache)
     except FileNotFoundError as error:
         raise MeasurementError("it vanished before it could be read; run again", "environment") from error
     except PermissionError as error:

@@ -22,6 +22,7 @@ from dcorflow.hdf5 import members, open_source
 from dcorflow.memory import release_memory
 from dcorflow.metadata.keys import DATA_KEYS
 from dcorflow.naming import short_hash, to_ascii
+from dcorflow.portrait import make as portrait
 from dcorflow.privacy.scan import scan_file
 from dcorflow.privacy.settings import SHIPPED_ONLY
 from dcorflow.records import Failure, Record, load_record, save_record
@@ -226,7 +227,13 @@ def _refuse_uncompressed(datasets: dict[str, h5py.Dataset]) -> None:
         raise MeasurementError(f"not compressed as DCOR wants it: {', '.join(loose[:5])}; please report this")
 
 
-def check(entry: Entry, work: Workdir, threads: int, scan: Mapping[str, Any] = SHIPPED_ONLY) -> Record | None:
+def check(
+    entry: Entry,
+    work: Workdir,
+    threads: int,
+    scan: Mapping[str, Any] = SHIPPED_ONLY,
+    pictures: bool = False,
+) -> Record | None:
     """Check a prepared measurement and keep findings and checksums in its record.
 
     Parameters
@@ -236,6 +243,8 @@ def check(entry: Entry, work: Workdir, threads: int, scan: Mapping[str, Any] = S
     scan
         What private text to look for (`dcorflow.privacy.settings.plan_of_scan`); where nothing else
         changed, only this is done again.
+    pictures
+        Whether to draw its portrait where it has none.
 
     Returns
     -------
@@ -248,13 +257,20 @@ def check(entry: Entry, work: Workdir, threads: int, scan: Mapping[str, Any] = S
     key = recipes.check_key(record.body_key, record.content)
     target = entry.target(work)
     checked = record.check_key == key and "sha256" in record.prepared
-    if checked and record.check.get("scan_key") == scan["key"]:
+    scanned = checked and record.check.get("scan_key") == scan["key"]
+    drawn = not pictures or portrait.holds(record, work)
+    if scanned and drawn:
         return record
+    before = asdict(record)
     release_memory()
     try:
         if checked:
-            _scan(record, target, scan)
-            save_record(work, record)
+            if not scanned:
+                _scan(record, target, scan)
+            if not drawn:
+                portrait.portray(record, work)
+            if asdict(record) != before:
+                save_record(work, record)
             return record
         # All three use other parts of the machine, or leave some of it free, most of the time.
         with ThreadPoolExecutor(2) as pool:
@@ -265,6 +281,8 @@ def check(entry: Entry, work: Workdir, threads: int, scan: Mapping[str, Any] = S
         record.check = {"source": [asdict(c) for c in source]}
         _finish(record, target, sums.result(), scan)
         record.check_key = key
+        if not drawn:
+            portrait.portray(record, work)
     except (MeasurementError, OSError) as error:
         _fail(record, error)
     save_record(work, record)
@@ -300,7 +318,11 @@ def _fail(record: Record, error: MeasurementError | OSError) -> None:
 
 
 def merge_metadata(
-    entry: Entry, edits: list[list[Any]], work: Workdir, scan: Mapping[str, Any] = SHIPPED_ONLY
+    entry: Entry,
+    edits: list[list[Any]],
+    work: Workdir,
+    scan: Mapping[str, Any] = SHIPPED_ONLY,
+    pictures: bool = False,
 ) -> Record | None:
     """Give a checked measurement the tail its edits ask for, and repeat the check of its metadata."""
     record = load_record(work, entry.measurement)
@@ -317,6 +339,8 @@ def merge_metadata(
             known = None
         target = entry.target(work)
         _finish(record, target, seal(target), scan, known)
+        if pictures:
+            portrait.portray(record, work)  # other values may be seen in it
     except (MeasurementError, OSError) as error:
         _fail(record, error)
     save_record(work, record)

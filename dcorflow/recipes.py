@@ -10,7 +10,7 @@ from dcorflow.files import key_of
 
 #: Recipe numbers per stage, raised when the same input would give another output than before.
 #: Package versions do not count: an upgrade redoes nothing by itself.
-CONVERT, COMPRESS, EDITS, CHECK, SCAN = 1, 2, 1, 1, 1
+CONVERT, COMPRESS, EDITS, CHECK, SCAN, PORTRAIT = 1, 2, 1, 1, 1, 1
 
 
 def body_key(prepare: Mapping[str, Any]) -> str:
@@ -31,3 +31,8 @@ def tail_key(edits: list[Any]) -> str:
 def check_key(body: str, content: str) -> str:
     """Stand for the state that was checked: the body's settings and the source's content."""
     return key_of("check", CHECK, body, content)
+
+
+def portrait_key(content: str) -> str:
+    """Stand for the data that pictures are made of, and for how; settings of a body do not count."""
+    return key_of("portrait", PORTRAIT, content)

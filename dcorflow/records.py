@@ -63,6 +63,8 @@ class Record:
         Stands for the state that was checked; cues and verdicts (`dcorflow.integrity`).
     facts
         Small values that later stages need without opening the file.
+    portrait
+        ``key`` and ``flags`` of its pictures (`dcorflow.portrait`), or ``missing``: why there are none.
     failure
         Set where the measurement could not be prepared.
     """
@@ -84,6 +86,7 @@ class Record:
     check_key: str = ""
     check: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    portrait: dict[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
     format: int = FORMAT
 
@@ -127,6 +130,8 @@ def index_line(record: Record) -> dict[str, Any]:
         "check_key": record.check_key,
         "prepared": record.prepared,
         "basins": record.body.get("basins", {}),
+        "portrait": record.portrait.get("key", ""),
+        "drawn": bool(record.portrait) and "missing" not in record.portrait,
         "failure": asdict(record.failure) if record.failure else None,
     }
 

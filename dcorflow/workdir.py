@@ -79,6 +79,11 @@ class Workdir:
         """Prepared files that were deleted after their dataset became final."""
         return self.results / "uploads" / "deleted.tsv"
 
+    @property
+    def portraits(self) -> Path:
+        """One JSON file per measurement with its pictures."""
+        return self.state / "portraits"
+
     def record(self, measurement: str) -> Path:
         """The record of one measurement."""
         return self.records / f"{measurement}.json"
@@ -106,6 +111,10 @@ class Workdir:
     def material(self, group: str) -> Path:
         """What the templates show of the measurements and datasets of a group."""
         return self.state / "material" / f"{group}.json"
+
+    def portrait(self, measurement: str) -> Path:
+        """Pictures and quality flags of a measurement; drawn again where they are missing."""
+        return self.portraits / f"{measurement}.json"
 
     def uploaded(self, group: str) -> Path:
         """What the upload job of a group achieved, by dataset."""

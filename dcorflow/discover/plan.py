@@ -34,6 +34,7 @@ class Pending:
 
     prepare: list[str] = field(default_factory=list)
     edit: list[str] = field(default_factory=list)
+    draw: list[str] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
 

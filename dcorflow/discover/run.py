@@ -43,7 +43,7 @@ from dcorflow.metadata.sheet import DatasetSheet, MeasurementSheet, load_sheet
 from dcorflow.privacy.plain import without_private
 from dcorflow.privacy.redact import Redactor
 from dcorflow.privacy.settings import plan_of_prepare, plan_of_scan, privacy_problems
-from dcorflow.recipes import body_key, check_key, tail_key
+from dcorflow.recipes import body_key, check_key, portrait_key, tail_key
 from dcorflow.records import RecordIndex
 from dcorflow.source.identity import Changes, Matcher
 from dcorflow.source.inventory import Item, load_inventory, save_inventory
@@ -182,6 +182,7 @@ class _Pass:
                 ]
                 for e in entries
             }
+            gone = away(self.work, entries, deleted)
             redo = [
                 e["measurement"]
                 for e in entries
@@ -192,21 +193,28 @@ class _Pass:
                 )
                 or neighbours.differ(e["dataset"], (self.index.get(e["measurement"]) or {}).get("basins", {}))
             ]
-            done = {*redo, *away(self.work, entries, deleted)}
+            draw = [
+                e["measurement"]
+                for e in entries
+                if e["measurement"] not in {*redo, *gone} and self._undrawn(e["measurement"])
+            ]
+            done = {*redo, *gone}
             retail = [m for m, wanted in edits.items() if m not in done and self._tail_differs(m, wanted)]
             self.planner.pending.prepare += redo
             self.planner.pending.edit += retail
+            self.planner.pending.draw += draw
             threads = batch_threads(members, limits["threads"])
             plan = {
                 "batch": batch,
                 "prepare": prepare,
                 "scan": self.scan,
+                "pictures": self.config["check"]["pictures"],
                 "threads": threads,
                 "mem_mb": batch_memory(threads),
                 "minutes": batch_minutes(members),
                 "entries": entries,
             }
-            self.planner.put(self.work.batch(batch), plan, bool(redo))
+            self.planner.put(self.work.batch(batch), plan, bool(redo or draw))
             self.planner.put(
                 self.work.edits(batch),
                 {"batch": batch, "edits": edits},
@@ -219,6 +227,24 @@ class _Pass:
     def _tail_differs(self, measurement: str, edits: list[Any]) -> bool:
         line = self.index.get(measurement)
         return line is not None and not line["failure"] and line["tail_key"] != tail_key(edits)
+
+    @cached_property
+    def _portraits(self) -> set[str]:
+        """The names of all portraits; asked for only where pictures are wanted."""
+        try:
+            with os.scandir(self.work.portraits) as entries:
+                return {entry.name for entry in entries}
+        except FileNotFoundError:
+            return set()
+
+    def _undrawn(self, measurement: str) -> bool:
+        """Return whether a measurement should have pictures, and has none or old ones."""
+        line = self.index.get(measurement)
+        if not self.config["check"]["pictures"] or line is None or line["failure"]:
+            return False
+        if not line.get("portrait", "").startswith(portrait_key(line["content"])):
+            return True
+        return line["drawn"] and self.work.portrait(measurement).name not in self._portraits
 
     def _entry(self, item: Item) -> dict[str, Any]:
         return {

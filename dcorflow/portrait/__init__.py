@@ -1,0 +1,1 @@
+"""Pictures and quality flags of one prepared measurement, drawn for people who look before they read."""
