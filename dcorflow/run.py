@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import logging
 import os
 import sys
@@ -13,7 +14,7 @@ from typing import IO, Any
 from dcorflow.config import Config, resolve_config
 from dcorflow.discover.run import check_settings
 from dcorflow.errors import UsageError
-from dcorflow.files import read_json, to_json, write_if_changed
+from dcorflow.files import key_of, read_json, to_json, write_if_changed
 from dcorflow.memory import LIMITED
 from dcorflow.report.summary import exit_code
 from dcorflow.report.tables import write_report
@@ -56,6 +57,59 @@ def server_or_exit(settings: Config) -> None:
         find_server(settings["upload"].get("server"))
     except UsageError as error:
         sys.exit(f"dcorflow: {error}")
+
+
+def groups_to_run(workflow: Any) -> list[str]:
+    """Return the groups of datasets that Snakemake has to plan jobs for: those that are not finished.
+
+    All, where jobs are to run although nothing changed (`--forceall` and the like).
+    """
+    plan = _plan()
+    return list(plan["groups"] if _is_forced(workflow) else plan["unfinished"])
+
+
+def uploads_to_run(workflow: Any, settings: Config) -> list[str]:
+    """Return the groups of datasets whose upload job has something to do, or may have."""
+    work, plan = Workdir(Path.cwd()), _plan()
+    if _is_forced(workflow):
+        return list(plan["groups"])
+    key, due = key_of(settings["upload"]), set(plan["unfinished"])
+    return [g for g in plan["groups"] if g in due or not _is_uploaded(work, g, key)]
+
+
+def _is_uploaded(work: Workdir, group: str, settings: str) -> bool:
+    """Return whether an upload left nothing open since the tasks were written, with the same settings."""
+    stamp = work.stamp("upload", group)
+    try:
+        told = read_json(stamp)
+        later = stamp.stat().st_mtime_ns >= work.stamp("task", group).stat().st_mtime_ns
+        return later and not told["open"] and told["settings"] == settings
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _is_forced(workflow: Any) -> bool:
+    asked = workflow.dag_settings
+    return bool(asked.forceall or asked.forcerun or asked.forcetargets)
+
+
+def batches_of(group: str) -> list[str]:
+    """Return the batches that prepare the measurements of a group."""
+    batches: list[str] = _plan()["groups"][group]
+    return batches
+
+
+def _plan() -> dict[str, Any]:
+    """Return the overview that discover wrote; it is asked for again and again, so read once."""
+    path = Workdir(Path.cwd()).state / "plan.json"
+    seen = path.stat()
+    return _read_plan(path, seen.st_mtime_ns, seen.st_ino)
+
+
+@functools.lru_cache(maxsize=1)
+def _read_plan(path: Path, mtime_ns: int, inode: int) -> dict[str, Any]:
+    plan: dict[str, Any] = read_json(path)
+    return plan
 
 
 def last_turn(group: str) -> int:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import bench_scale
 import pytest
 import scale_data
-from runs import Comparison, Run, snapshot
+from runs import Comparison, Run, later, snapshot
+
+from dcorflow.discover.unfinished import unfinished_groups
+from dcorflow.files import key_of, to_json, write_text
+from dcorflow.run import groups_to_run, uploads_to_run
+from dcorflow.workdir import Workdir
 
 
 class Made(Run):
@@ -69,3 +78,111 @@ def test_exponents_are_those_of_the_growth_without_the_start():
     [found] = bench_scale.exponents(rows)
     assert found["exponent"] == pytest.approx(1.05)
     assert bench_scale.exponents(rows[:2]) == []
+
+
+class TestUnfinished:
+    """A group is left out of Snakemake's plan only where nothing in it can have anything to do."""
+
+    GROUPS: ClassVar = {"g1": ["b1", "b2"], "g2": ["b2"]}
+    ORDER = ("batches/b1.json", "compress/b1.done", "check/b1.done", "merge_metadata/b1.done")
+
+    @pytest.fixture
+    def work(self, tmp_path):
+        """Give a work directory in which both groups are finished."""
+        work = Workdir(tmp_path)
+        for number, (folder, suffix) in enumerate(
+            [("batches", "json"), ("groups", "json"), ("compress", "done"), ("check", "done"),
+             ("edits", "json"), ("merge_metadata", "done"), ("task", "done")]
+        ):  # fmt: skip
+            for name in ("g1", "g2") if folder in ("groups", "task") else ("b1", "b2"):
+                write_text(path := work.state / folder / f"{name}.{suffix}", "")
+                os.utime(path, (number, number))
+        return work
+
+    def test_nothing(self, work):
+        assert unfinished_groups(work, self.GROUPS, []) == []
+
+    def test_a_lost_stamp_or_plan(self, work):
+        for path in sorted(work.state.glob("*/*1.*")):
+            kept = path.rename(work.root / "kept")
+            assert unfinished_groups(work, self.GROUPS, []) == ["g1"], path
+            kept.rename(path)
+        work.stamp("check", "b2").unlink()
+        assert unfinished_groups(work, self.GROUPS, []) == ["g1", "g2"]
+
+    def test_a_newer_plan_or_stamp(self, work):
+        for path in sorted(work.state.glob("*/*1.*")):
+            before = path.stat().st_mtime
+            os.utime(path, (99, 99))
+            last = path.parent.name == "task"
+            assert unfinished_groups(work, self.GROUPS, []) == ([] if last else ["g1"]), path
+            os.utime(path, (before, before))
+
+    def test_a_plan_written_now_whatever_the_clock_says(self, work):
+        assert unfinished_groups(work, self.GROUPS, ["b1.json"]) == ["g1"]
+        assert unfinished_groups(work, self.GROUPS, ["g2.json"]) == ["g2"]
+
+    def test_a_lost_folder(self, work):
+        shutil.rmtree(work.state / "merge_metadata")
+        assert unfinished_groups(work, self.GROUPS, []) == ["g1", "g2"]
+
+
+def test_forced_jobs_run_in_finished_groups(lab):
+    before = lab.stamps()
+    command = lab.command(2, "--forcerun", "task")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    again = {job for job, seen in lab.stamps().items() if before.get(job) != seen and "discover" not in job}
+    assert again == {"task/g00001", "task/g00002", "task/g00003"}
+
+
+class TestWhatSnakemakePlans:
+    """Only groups and uploads in which something is open."""
+
+    @pytest.fixture
+    def work(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        work = Workdir(tmp_path)
+        plan = {"groups": {"g1": [], "g2": [], "g3": []}, "unfinished": ["g2"], "warnings": []}
+        write_text(work.state / "plan.json", to_json(plan))
+        for group in plan["groups"]:
+            write_text(work.stamp("task", group), "")
+            self.stamp(work, group)
+        return work
+
+    def stamp(self, work, group, **changes):
+        done = {"open": [], "turn": 1, "told": {}, "settings": key_of(self.SETTINGS["upload"])} | changes
+        write_text(work.stamp("upload", group), to_json(done))
+
+    SETTINGS: ClassVar = {"upload": {"server": "playground"}}
+    PLAIN = SimpleNamespace(
+        dag_settings=SimpleNamespace(forceall=False, forcerun=frozenset(), forcetargets=False)
+    )
+    FORCED = SimpleNamespace(
+        dag_settings=SimpleNamespace(forceall=False, forcerun=frozenset(["task"]), forcetargets=False)
+    )
+
+    def test_groups(self, work):
+        assert groups_to_run(self.PLAIN) == ["g2"]
+        assert groups_to_run(self.FORCED) == ["g1", "g2", "g3"]
+
+    def test_uploads(self, work):
+        assert uploads_to_run(self.PLAIN, self.SETTINGS) == ["g2"]
+        assert uploads_to_run(self.FORCED, self.SETTINGS) == ["g1", "g2", "g3"]
+
+    def test_uploads_that_wait(self, work):
+        self.stamp(work, "g1", open=["alpha"])
+        assert uploads_to_run(self.PLAIN, self.SETTINGS) == ["g1", "g2"]
+
+    def test_other_settings(self, work):
+        assert uploads_to_run(self.PLAIN, {"upload": {"server": "dcor"}}) == ["g1", "g2", "g3"]
+
+    def test_newer_tasks_and_lost_stamps(self, work):
+        later(work.stamp("task", "g1"))
+        work.stamp("upload", "g3").unlink()
+        assert uploads_to_run(self.PLAIN, self.SETTINGS) == ["g1", "g2", "g3"]
+
+    def test_a_plan_that_changes_is_read_again(self, work):
+        assert groups_to_run(self.PLAIN) == ["g2"]
+        write_text(work.state / "plan.json", to_json({"groups": {}, "unfinished": ["g9"]}))
+        assert groups_to_run(self.PLAIN) == ["g9"]

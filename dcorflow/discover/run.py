@@ -33,6 +33,7 @@ from dcorflow.discover.plan import (
     holds,
     scan_datasets,
 )  # fmt: skip
+from dcorflow.discover.unfinished import unfinished_groups
 from dcorflow.errors import UsageError
 from dcorflow.files import clean_leftovers, read_json, to_json, write_if_changed
 from dcorflow.metadata.fields import title_problems
@@ -119,7 +120,7 @@ class _Pass:
             raise UsageError("settings need changes:\n" + "\n".join(f"  - {w}" for w in wrong))
         self._warn_of_copies()
         on_disk = scan_datasets(self.work, clean=not self.dry)
-        batches = self._plan_batches(on_disk)
+        self._plan_batches(on_disk)
         groups = self._plan_groups(entries, on_disk)
         self.warnings += [*self.folders.unused(), *self.resolver.rules.warnings()]
         if not self.dry:
@@ -129,7 +130,8 @@ class _Pass:
                 clean_leftovers(folder)
             save_inventory(self.work.inventory, self.items)
             forget_datasets(self.work, renamed)
-            plan = {"batches": batches, "groups": groups, "warnings": self.warnings}
+            unfinished = unfinished_groups(self.work, groups, set(self.planner.pending.written))
+            plan = {"groups": groups, "unfinished": unfinished, "warnings": self.warnings}
             write_if_changed(self.work.state / "plan.json", to_json(plan))
         return Discovery(self.items, changes, self.planner.pending, self.warnings)
 
@@ -169,7 +171,7 @@ class _Pass:
                 item.state = "left alone"
                 item.reason = f"its folder was uploaded before as {task[1]} ({task[0]}); left alone"
 
-    def _plan_batches(self, on_disk: OnDisk) -> list[str]:
+    def _plan_batches(self, on_disk: OnDisk) -> None:
         limits, prepare = self.config["batches"], self.prepare
         neighbours = Neighbours(self.items)
         batches = assign_batches(self.items, limits["files"], int(limits["gigabytes"] * 1e9))
@@ -222,7 +224,6 @@ class _Pass:
             )
         self.planner.forget("batches", batches)
         self.planner.forget("edits", batches)
-        return list(batches)
 
     def _tail_differs(self, measurement: str, edits: list[Any]) -> bool:
         line = self.index.get(measurement)

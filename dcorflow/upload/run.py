@@ -14,7 +14,7 @@ from typing import Any
 
 from dcorflow.deleted import note_deleted
 from dcorflow.errors import UsageError, is_interrupt
-from dcorflow.files import read_json, to_json, write_if_changed, write_text
+from dcorflow.files import key_of, read_json, to_json, write_if_changed, write_text
 from dcorflow.server import find_server
 from dcorflow.upload.api import Api
 from dcorflow.upload.audit import Seen, matches, still_there
@@ -262,7 +262,8 @@ def run_group(work: Workdir, group: str, turn: int = 0) -> dict[str, int]:
     write_if_changed(work.uploaded(group), to_json(told))
     # Work that a later run could finish without anything changing here.
     open_ones = [n for n, o in outcomes.items() if o.status in ("unsettled", "upload failed", "draft")]
-    write_text(work.stamp("upload", group), to_json({"open": sorted(open_ones), "turn": turn, "told": told}))
+    stamp = {"open": sorted(open_ones), "turn": turn, "told": told, "settings": key_of(job.settings)}
+    write_text(work.stamp("upload", group), to_json(stamp))
     counts: dict[str, int] = {}
     for outcome in outcomes.values():
         counts[outcome.status] = counts.get(outcome.status, 0) + 1

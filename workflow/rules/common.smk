@@ -6,7 +6,18 @@ import time
 from pathlib import Path
 
 from dcorflow.files import read_json
-from dcorflow.run import end_run, last_turn, note_limits, quiet, server_or_exit, settings_or_exit, start_run
+from dcorflow.run import (
+    batches_of,
+    end_run,
+    groups_to_run,
+    last_turn,
+    note_limits,
+    quiet,
+    server_or_exit,
+    settings_or_exit,
+    start_run,
+    uploads_to_run,
+)
 
 os.environ.update(PYTHONPATH=os.pathsep.join([workflow.basedir, os.environ.get("PYTHONPATH", "")]))
 
@@ -18,19 +29,15 @@ quiet(workflow)
 note_limits(workflow)
 
 
-def plan():
-    """Return the overview that discover wrote: batches and groups of datasets."""
-    checkpoints.discover.get()
-    return read_json(Path(f"{STATE}/plan.json"))
-
-
 def task_stamps(wildcards):
-    return expand(f"{STATE}/task/{{group}}.done", group=plan()["groups"])
+    checkpoints.discover.get()
+    return expand(f"{STATE}/task/{{group}}.done", group=groups_to_run(workflow))
 
 
 def upload_stamps(wildcards):
     server_or_exit(SETTINGS)
-    return expand(f"{STATE}/upload/{{group}}.done", group=plan()["groups"])
+    checkpoints.discover.get()
+    return expand(f"{STATE}/upload/{{group}}.done", group=uploads_to_run(workflow, SETTINGS))
 
 
 def upload_turn(wildcards):
@@ -39,7 +46,8 @@ def upload_turn(wildcards):
 
 
 def merged_batches(wildcards):
-    return expand(f"{STATE}/merge_metadata/{{batch}}.done", batch=plan()["groups"][wildcards.group])
+    checkpoints.discover.get()
+    return expand(f"{STATE}/merge_metadata/{{batch}}.done", batch=batches_of(wildcards.group))
 
 
 def batch_needs(wildcards):
