@@ -93,6 +93,7 @@ def _task(args: argparse.Namespace, work: Workdir) -> int:
 
 
 def _report(args: argparse.Namespace, work: Workdir) -> int:
+    from dcorflow.report.page import write_page
     from dcorflow.report.summary import exit_code
     from dcorflow.report.tables import write_report
     from dcorflow.report.words import last_lines
@@ -101,6 +102,7 @@ def _report(args: argparse.Namespace, work: Workdir) -> int:
     config = _config(work)
     summary = write_report(work)
     told = write_templates(work, config, summary)
+    write_page(work, config, summary)
     print("\n".join([*last_lines(summary, work), *(f"next: {words}" for words in told)]))
     return exit_code(summary, config["check"]["strict"])
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import logging
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +18,8 @@ from dcorflow.discover.run import check_settings
 from dcorflow.errors import UsageError
 from dcorflow.files import key_of, read_json, to_json, write_if_changed
 from dcorflow.memory import LIMITED
-from dcorflow.report.summary import exit_code
+from dcorflow.report.page import write_page
+from dcorflow.report.summary import Summary, exit_code, gather
 from dcorflow.report.tables import write_report
 from dcorflow.report.words import last_lines
 from dcorflow.secret import hide_token
@@ -39,6 +42,9 @@ _NOISE = (
 )
 #: Holds the lock of a running head for as long as the process lives.
 _lock: list[IO[str]] = []
+#: When this process began its run (`time.monotonic`).
+_began = time.monotonic()
+_JOB_FAILED = "a job failed; its log below logs/ says why"
 
 
 def settings_or_exit(config: Mapping[str, Any]) -> Config:
@@ -163,11 +169,26 @@ def _last_words(log: Path) -> str:
         return "dcorflow: discover was stopped; run again"
 
 
+def _write_page(
+    work: Workdir, settings: Config, summary: Summary, trouble: list[str], seconds: float
+) -> None:
+    """Write the page for the browser; whatever goes wrong with it does not touch the verdict."""
+    try:
+        write_page(work, settings, summary, trouble, seconds)
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}"
+        print(f"dcorflow: {work.page} could not be written ({words}); please report this", file=sys.stderr)
+
+
 def end_run(succeeded: bool) -> None:
     """Write the report, print the last lines, and end with the verdict as exit code."""
     work = Workdir(Path.cwd())
+    seconds = time.monotonic() - _began
     if not (work.state / "discover.done").exists():
-        print(_last_words(work.log("discover", "discover")), file=sys.stderr)
+        words = _last_words(work.log("discover", "discover"))
+        print(words, file=sys.stderr)
+        with contextlib.suppress(UsageError, OSError, ValueError):
+            _write_page(work, read_json(work.config), gather(work), [words], seconds)
         sys.exit(1)
     try:
         summary = write_report(work)
@@ -176,8 +197,9 @@ def end_run(succeeded: bool) -> None:
     except (UsageError, OSError) as error:
         print(f"dcorflow: no report could be written: {error}", file=sys.stderr)
         sys.exit(1)
+    _write_page(work, settings, summary, [] if succeeded else [_JOB_FAILED], seconds)
     print("\n".join([*last_lines(summary, work), *(f"next: {words}" for words in told)]), flush=True)
     code = exit_code(summary, settings["check"]["strict"])
     if not succeeded:
-        print("dcorflow: a job failed; its log below logs/ says why. Run again to go on.", file=sys.stderr)
+        print(f"dcorflow: {_JOB_FAILED}. Run again to go on.", file=sys.stderr)
     sys.exit(0 if succeeded and not code else 1)

@@ -74,13 +74,13 @@ def judge(member: dict[str, Any], record: Record | None, policy: dict[str, Any])
     if record is None or not record.check_key or "sha256" not in record.prepared:
         return Verdict("in progress", "not prepared yet: the run was interrupted", complete=False)
     edited = {e["key"] for e in record.edits}
-    verdict = _judge_cues([c for c in cues_of(record) if not _is_mended(c, edited)], member, policy)
+    verdict = _judge_cues([c for c in cues_of(record) if not is_mended(c, edited)], member, policy)
     if verdict.status == "ready" and record.guessed and policy["on_guessed"] != "accept":
         return _judge_guesses(record, verdict, policy["on_guessed"] == "block")
     return verdict
 
 
-def _is_mended(cue: Cue, edited: set[str]) -> bool:
+def is_mended(cue: Cue, edited: set[str]) -> bool:
     """Return whether a finding on the metadata of the source no longer holds for the prepared file."""
     key = f"{cue.section}:{cue.key}"
     return cue.file == "source" and bool(cue.key) and (cue.category == _MISSING or key in edited)
@@ -153,7 +153,7 @@ def find_gaps(record: Record, ignore: Iterable[str]) -> dict[str, list[str]]:
         key = f"{cue.section}:{cue.key}"
         if not cue.key or cue.level == "info" or is_ignored(cue, patterns) or key in gaps:
             continue
-        if _is_mended(cue, edited):
+        if is_mended(cue, edited):
             continue
         missing = cue.category == _MISSING
         message = cue.message.removeprefix("Metadata: ")

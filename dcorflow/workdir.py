@@ -65,6 +65,11 @@ class Workdir:
         return self.results / f"{name}_template{suffix}"
 
     @property
+    def page(self) -> Path:
+        """The page that shows it all in a browser."""
+        return self.results / "report.html"
+
+    @property
     def companions(self) -> Path:
         """Other files beside the measurements, published or left out."""
         return self.results / "companions.tsv"

@@ -27,7 +27,7 @@ def last_lines(summary: Summary, work: Workdir) -> list[str]:
     if not total:
         return ["dcorflow: nothing was found yet"]
     words = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
-    lines = ["", f"{_number(total, 'measurement')}: {words}"]
+    lines = ["", f"{number(total, 'measurement')}: {words}"]
     several = len({m["root"] for m in summary.measurements}) > 1
     for status, row in _worth_showing(summary):
         root = f"{row['root']}/" if several else ""
@@ -37,20 +37,20 @@ def last_lines(summary: Summary, work: Workdir) -> list[str]:
         lines.append(f"  ... and {hidden} more in {_relative(work.summary)}")
     state = Counter(d["status"] for d in summary.datasets)
     words = ", ".join(f"{n} {s}" for s, n in sorted(state.items()))
-    lines.append(f"{_number(len(summary.datasets), 'dataset')}: {words}")
+    lines.append(f"{number(len(summary.datasets), 'dataset')}: {words}")
     for dataset in [d for d in summary.datasets if d["status"] in _TELL][:_SHOWN]:
         lines.append(f"  {dataset['status']:12} {escape(dataset['source'])}: {dataset['reason']}")
-    lines += [f"  warning      {escape(w)}" for w in _all_warnings(summary)[:_SHOWN]]
+    lines += [f"  warning      {escape(w)}" for w in all_warnings(summary)[:_SHOWN]]
     lines += _findings(summary) + _private_words(summary)
     left = sum(not c[1] for d in summary.datasets for c in d["companions"])
     if left:
         lines.append(
-            f"{_number(left, 'other file')} beside the measurements left out: {_relative(work.companions)}"
+            f"{number(left, 'other file')} beside the measurements left out: {_relative(work.companions)}"
         )
     sizes = [(m["source_bytes"], m["prepared_bytes"]) for m in summary.measurements if m["prepared_bytes"]]
     if sizes:
         before, after = (sum(int(s[n]) for s in sizes) for n in (0, 1))
-        lines.append(f"size: {_bytes(before)} -> {_bytes(after)}")
+        lines.append(f"size: {size_text(before)} -> {size_text(after)}")
     lines.append(f"results: {work.results} (summary.tsv says it all)")
     return [printable(line) for line in lines + _advice(summary, counts)]
 
@@ -65,13 +65,14 @@ def _private_words(summary: Summary) -> list[str]:
     kinds = Counter(row[3] for _, row in found)
     shown = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     files, datasets = (len({(d, *row[1:n]) for d, row in found}) for n in (2, 1))
-    where = f"{_number(files, 'file')} of {_number(datasets, 'dataset')}"
+    where = f"{number(files, 'file')} of {number(datasets, 'dataset')}"
     return [
-        f"private text in {where} ({shown}): {_number(len(found), 'entry', 'entries')} in results/privacy.tsv"
+        f"private text in {where} ({shown}): {number(len(found), 'entry', 'entries')} in results/privacy.tsv"
     ]
 
 
-def _number(count: int, what: str, several: str = "") -> str:
+def number(count: int, what: str, several: str = "") -> str:
+    """Return a number and what it counts, in the plural where it is not one."""
     return f"{count} {what if count == 1 else several or f'{what}s'}"
 
 
@@ -83,13 +84,13 @@ def _findings(summary: Summary) -> list[str]:
     lines = []
     if violated:
         lines.append(
-            f"{_number(violated, 'ready measurement')} with violations in dclab's integrity check "
+            f"{number(violated, 'ready measurement')} with violations in dclab's integrity check "
             "(accepted by check.on_violation): see the summary"
         )
     replaced = sum(m["replaced"] for m in summary.measurements)
     if replaced:
         lines.append(
-            f"{_number(replaced, 'value')} of the sources replaced by settings or sheet (see the records)"
+            f"{number(replaced, 'value')} of the sources replaced by settings or sheet (see the records)"
         )
     lines += [f"  truncated    {_where(m)}: {m['note']}" for m in cut[:_SHOWN]]
     return lines
@@ -102,7 +103,7 @@ def _worth_showing(summary: Summary) -> list[tuple[str, dict[str, Any]]]:
     return [(m["status"], m) for m in rows[:_SHOWN]]
 
 
-def _all_warnings(summary: Summary) -> list[str]:
+def all_warnings(summary: Summary) -> list[str]:
     """Return the warnings of discover, of bad titles, and of datasets, equal ones as one."""
     titles = Counter(d["title"] for d in summary.datasets)
     found = [f"{n} datasets have the title '{title}'" for title, n in sorted(titles.items()) if n > 1]
@@ -125,7 +126,8 @@ def _relative(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def _bytes(count: int) -> str:
+def size_text(count: int) -> str:
+    """Return a number of bytes with its unit."""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
@@ -146,7 +148,7 @@ def _advice(summary: Summary, counts: Counter[str]) -> list[str]:
         advice.append("run again later: some measurements are not finished")
     if gaps := sum(m["gaps"] > 0 for m in summary.measurements):
         advice.append(
-            f"{_number(gaps, 'measurement')} with metadata missing, wrong or guessed: fill in "
+            f"{number(gaps, 'measurement')} with metadata missing, wrong or guessed: fill in "
             "results/metadata_template.xlsx, save it elsewhere, name it at metadata.sheet, run again"
         )
     if any(d["status"] == "upload failed" for d in summary.datasets):

@@ -1,0 +1,203 @@
+"""What the page holds per measurement, packed, kept between runs: only what changed is read again."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dcorflow.files import key_of, printable, read_json, read_text, write_if_changed
+from dcorflow.records import load_record
+from dcorflow.report.details import details_of, lead_of
+from dcorflow.workdir import Workdir
+
+#: Raised when the same records would give other leads or details than before.
+_RECIPE = 1
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+#: Bytes that are kept free for the thumbnail of each measurement, and at most for all.
+_PER_THUMBNAIL, _THUMBNAILS = 8_000, 6_000_000
+#: The largest share of the budget that details may take; pictures get the rest.
+_DETAILS = 0.6
+
+#: Size and time (ns) of a file; empty where there is none.
+Stat = Sequence[int]
+
+
+def stats_of(folder: Path) -> dict[str, Stat]:
+    """Return size and time of every JSON file in a folder by its name without suffix."""
+    found: dict[str, Stat] = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(".json") and not entry.name.startswith("."):
+                    stat = entry.stat()
+                    found[entry.name[:-5]] = (stat.st_size, stat.st_mtime_ns)
+    except OSError:
+        return {}
+    return found
+
+
+@dataclass
+class Subject:
+    """What stands beside its record about one measurement.
+
+    Parameters
+    ----------
+    measurement
+        Identifier.
+    member
+        Its entry in the group plan: supplements with their origins, patterns to ignore.
+    private
+        Private text found in it: place, kind, text, count and verdict.
+    """
+
+    measurement: str
+    member: Mapping[str, Any] = field(default_factory=dict)
+    private: Sequence[Sequence[str]] = ()
+
+
+class Shelf:
+    """Leads of all measurements, and packed details and pictures of those the page has room for.
+
+    Parameters
+    ----------
+    work
+        Work directory; two files below its state hold what was packed the last time.
+    records, portraits
+        Size and time of these files by measurement (`stats_of`).
+    """
+
+    def __init__(self, work: Workdir, records: Mapping[str, Stat], portraits: Mapping[str, Stat]) -> None:
+        self.work, self.records, self.portraits = work, records, portraits
+        self.read = 0
+
+    def leads(self, measurements: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return the lead of every measurement that has a record."""
+        path = self.work.state / "report" / "leads.jsonl"
+        known, leads, lines = _load(path), {}, []
+        for name in measurements:
+            if name not in self.records:
+                continue
+            key = key_of(_RECIPE, self.records[name])
+            lead = known.get((name, key))
+            if lead is None:
+                record = load_record(self.work, name)
+                self.read += 1
+                lead = lead_of(record) if record else {}
+            leads[name] = lead
+            lines.append([name, key, lead])
+        _save(path, lines)
+        return leads
+
+    def pack(self, subjects: Sequence[Subject], budget: int) -> dict[str, list[str]]:
+        """Return details, thumbnail and pictures of as many measurements as the budget allows.
+
+        Parameters
+        ----------
+        subjects
+            The measurements, those first that matter most.
+        budget
+            Bytes that all of it may take.
+
+        Returns
+        -------
+        dict
+            By measurement: details and pictures as base64 of raw deflate of JSON, and the thumbnail
+            as base64 of WebP, in the order details, thumbnail, pictures; empty where there is none or
+            no room.
+        """
+        path = self.work.state / "report" / "details.jsonl"
+        known = _load(path)
+        packed: dict[str, list[str]] = {}
+        keys: dict[str, list[str]] = {}
+        room = int(budget * _DETAILS)
+        for subject in subjects:
+            name = subject.measurement
+            stat = self.records.get(name, ())
+            keys[name] = [
+                key_of("d", _RECIPE, stat, subject.member, subject.private),
+                key_of("p", _RECIPE, self.portraits.get(name, ())),
+            ]
+            before = known.get((name, keys[name][0]))
+            details = before[0] if before else self._details(subject)
+            room -= len(details)
+            if room < 0:
+                break
+            packed[name] = [details, "", ""]
+        used = sum(len(parts[0]) for parts in packed.values())
+        self._add_pictures(packed, keys, known, budget - used)
+        lines = [[name, keys[name][0], parts[:1]] for name, parts in packed.items()]
+        lines += [[name, keys[name][1], parts[1:]] for name, parts in packed.items() if any(parts[1:])]
+        _save(path, lines)
+        return packed
+
+    def _details(self, subject: Subject) -> str:
+        self.read += 1
+        record = load_record(self.work, subject.measurement)
+        return _deflated(details_of(record, subject.member, subject.private))
+
+    def _add_pictures(
+        self, packed: dict[str, list[str]], keys: Mapping[str, list[str]], known: Any, room: int
+    ) -> None:
+        """Add thumbnails and pictures, those that matter most first, until the room is used."""
+        drawn = [name for name in packed if name in self.portraits]
+        small = min(_THUMBNAILS, _PER_THUMBNAIL * len(drawn), room)
+        large = room - small
+        for name in drawn:
+            if small <= 0 and large <= 0:
+                break
+            parts = known.get((name, keys[name][1])) or self._portrait(name)
+            small, large = small - len(parts[0]), large - len(parts[1])
+            packed[name][1:] = [parts[0] if small >= 0 else "", parts[1] if large >= 0 else ""]
+
+    def _portrait(self, name: str) -> list[str]:
+        """Return thumbnail and packed pictures; empty where the portrait is damaged."""
+        self.read += 1
+        try:
+            portrait = read_json(self.work.portrait(name))
+            thumbnail = portrait["thumbnail"] or ""
+            if not isinstance(thumbnail, str) or not _BASE64.fullmatch(thumbnail):
+                thumbnail = ""
+            pictures = [{k: str(p[k]) for k in ("id", "title", "alt", "svg")} for p in portrait["pictures"]]
+            shown = {
+                "pictures": pictures,
+                "events": int(portrait["events"]),
+                "sampled": int(portrait["sampled"]),
+                "missing": [printable(str(words)) for words in portrait.get("missing", ())],
+            }
+            return [thumbnail, _deflated(shown)]
+        except (OSError, ValueError, KeyError, TypeError):
+            return ["", ""]
+
+
+def _deflated(data: Any) -> str:
+    """Return base64 of raw deflate of JSON, as browsers can unpack it."""
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return base64.b64encode(packer.compress(text.encode("ascii")) + packer.flush()).decode("ascii")
+
+
+def _load(path: Path) -> dict[tuple[str, str], Any]:
+    known: dict[tuple[str, str], Any] = {}
+    try:
+        text = read_text(path)
+    except OSError:
+        return known
+    for line in text.split("\n"):
+        try:
+            name, key, value = json.loads(line)
+            known[name, key] = value
+        except (ValueError, TypeError):
+            continue  # a damaged line is made again
+    return known
+
+
+def _save(path: Path, lines: Iterable[Any]) -> None:
+    text = "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
+    write_if_changed(path, text)
