@@ -87,6 +87,20 @@ class Events:
         item = self.group.get(name)
         return item if _is_stack(item) and item.shape[0] == self.count else None
 
+    @cached_property
+    def time(self) -> Values | None:
+        """Seconds of each event of `index`; None where neither times nor frames are of use.
+
+        From the frame number where there is no time, from zero then.
+        """
+        found = self["time"]
+        if found is None or not _advances(found):
+            rate, frame = self.number("imaging:frame rate"), self["frame"]
+            if rate is None or frame is None:
+                return None
+            found = (frame - frame[0]) / rate
+        return found if _advances(found) else None
+
     def number(self, key: str) -> float | None:
         """Return a metadata value as a positive number; None where it is none."""
         try:
@@ -123,3 +137,8 @@ def _is_stack(item: object) -> bool:
         and item.dtype.kind in "uib"
         and 0 not in item.shape[1:]
     )
+
+
+def _advances(time: Values) -> bool:
+    """Return whether these can be the times of events: finite numbers, and not all the same."""
+    return bool(np.isfinite(time).all()) and bool(np.ptp(time) > 0)

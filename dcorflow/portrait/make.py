@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
 
 from dcorflow import recipes
 from dcorflow.errors import explain_os_error, is_interrupt
 from dcorflow.files import key_of, read_json, to_json, write_text
-from dcorflow.portrait.events import Events, OpenEvents
+from dcorflow.portrait import fluorescence, timeline
+from dcorflow.portrait.events import Events, OpenEvents, Values
 from dcorflow.portrait.flags import find_flags
+from dcorflow.portrait.fluorescence import channels_of
+from dcorflow.portrait.images import images_of, strip
 from dcorflow.portrait.scatter import Scatter, cloud_of
+from dcorflow.portrait.timeline import timeline_of
 from dcorflow.records import Record
 from dcorflow.workdir import Workdir
 
+T = TypeVar("T")
 #: Raised when readers of portraits can no longer understand them.
 FORMAT = 1
 #: Metadata that pictures show or need.
@@ -74,25 +83,100 @@ def _known(place: Any, key: str) -> dict[str, Any] | None:
 
 def draw(events: Events) -> dict[str, Any]:
     """Return flags, pictures and thumbnail of a measurement, and what it lacks for more of them."""
-    pictures: list[dict[str, str]] = []
-    missing: list[str] = []
-    thumbnail, sampled = "", 0
-    cloud = cloud_of(events)
-    if cloud is None or not len(cloud.area):
-        missing.append("no deformation against area: it has no features for it")
-    else:
-        scatter = Scatter(cloud)
-        sampled = len(cloud.area)
-        alt = f"Deformation against area of {sampled} events"
-        pictures.append(
-            {"id": "scatter", "title": "Deformation against area", "alt": alt, "svg": scatter.svg(alt)}
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # values of all kinds are data here
+        return _Portrait(events).as_dict()
+
+
+class _Portrait:
+    """Draws one picture after the other; one that cannot be drawn takes none of the others along."""
+
+    def __init__(self, events: Events) -> None:
+        self.events = events
+        self.pictures: list[dict[str, str]] = []
+        self.missing: list[str] = []
+        self.thumbnail, self.sampled = "", 0
+        self.cloud = self._try("cloud", lambda: cloud_of(events))
+        self.images = self._try("images", lambda: images_of(events))
+        self.timeline = self._try("time", lambda: timeline_of(events, self.images))
+        self.channels = self._try("fluorescence", lambda: channels_of(events)) or []
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything."""
+        for name, make in (
+            ("deformation against area", self._scatter),
+            ("course over time", self._time),
+            ("images", self._strip),
+            ("fluorescence", self._fluorescence),
+        ):
+            self._try(name, make)
+        flags = find_flags(self.events, self.cloud, self.timeline, self.images)
+        return {
+            "events": self.events.count,
+            "sampled": self.sampled,
+            "flags": flags,
+            "thumbnail": self.thumbnail,
+            "pictures": self.pictures,
+            "missing": self.missing,
+        }
+
+    def _try(self, what: str, do: Callable[[], T]) -> T | None:
+        """Do a part; what goes wrong is told among what is missing."""
+        try:
+            return do()
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the machine, not the data
+            self.missing.append(f"no {what}: {type(error).__name__}: {' '.join(str(error).split())}"[:300])
+            return None
+
+    def _add(self, kind: str, title: str, alt: str, svg: str) -> None:
+        self.pictures.append({"id": kind, "title": title, "alt": alt, "svg": svg})
+
+    def _scatter(self) -> None:
+        if self.cloud is None or not len(self.cloud.area):
+            self.missing.append("no deformation against area: the measurement has no deformation or no area")
+            return
+        scatter = Scatter(self.cloud)
+        of = "" if len(self.cloud.area) == self.events.count else f" of {self.events.count:,}"
+        alt = (
+            f"Density scatter of {len(self.cloud.area):,}{of} events: median area "
+            f"{np.median(self.cloud.area):.1f} µm², median deformation {np.median(self.cloud.deform):.3f}"
         )
-        thumbnail = scatter.thumbnail()
-    return {
-        "events": events.count,
-        "sampled": sampled,
-        "flags": find_flags(events),
-        "thumbnail": thumbnail,
-        "pictures": pictures,
-        "missing": missing,
-    }
+        if scatter.outside:
+            alt += f"; {scatter.outside:,} outermost events not shown"
+        self._add("scatter", "Deformation against area", alt, scatter.svg(alt))
+        self.sampled, self.thumbnail = len(self.cloud.area), scatter.thumbnail()
+
+    def _time(self) -> None:
+        if self.timeline is None:
+            self.missing.append("no course over time: the measurement has neither times nor frame numbers")
+            return
+        low, high = self.timeline.span
+        said = [f"{c.what} {_ends(c.values)}" for c in self.timeline.courses.values()]
+        alt = f"Over {high - low:.3g} s: {'; '.join(said)}"
+        self._add("time", "Over time", alt, timeline.picture(self.timeline, alt))
+
+    def _strip(self) -> None:
+        if self.images is None:
+            self.missing.append("no images: the measurement has none, or they are too large to be shown")
+            return
+        alt = f"Images of events spread evenly over {self.events.count:,}, with the outlines of their masks"
+        svg, count = strip(self.images, alt)
+        self._add("images", f"Event images ({count} of {self.events.count:,})", alt, svg)
+
+    def _fluorescence(self) -> None:
+        if not self.channels:
+            return
+        said = ", ".join(f"{c.label} {10 ** np.median(c.values):.3g}" for c in self.channels)
+        alt = f"Histograms of the fluorescence maxima; medians: {said}"
+        self._add("fluorescence", "Fluorescence", alt, fluorescence.picture(self.channels, alt))
+
+
+def _ends(values: Values) -> str:
+    """Tell how a course begins and ends."""
+    good = values[np.isfinite(values)]
+    if not len(good):
+        return "unknown"
+    tenth = max(1, len(good) // 10)
+    return f"from {good[:tenth].mean():.3g} to {good[-tenth:].mean():.3g}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from dcorflow.dclab_parts import definitions
+from dcorflow.portrait.density import Density, contours, density_of, quantile_levels
 from dcorflow.portrait.events import Events, Values
-from dcorflow.portrait.svg import HEIGHT, Axes, line, number, svg, webp, webp_base64
+from dcorflow.portrait.svg import HEIGHT, LINES, Axes, dots, line, number, svg, webp, webp_base64
 
 #: Shares of the events outside of the contours, as dclab and Shape-Out draw them.
 _QUANTILES = (0.5, 0.95)
@@ -19,10 +20,8 @@ _FOR_LEVELS = 20_000
 _CELLS = (164, 114)
 _THUMBNAIL = (80, 60)
 _THUMBNAIL_SCALE = 2
-#: Fewer events have no density worth drawing.
-_FEWEST = 10
-#: Least and most places of the density's grid.
-_GRID = (20, 120)
+#: From so many events on they are drawn as cells coloured by density, below as dots (user units wide).
+_MANY, _DOT = 100, 4.0
 #: Events outside of these quantiles must not shrink the rest; they are counted instead.
 _TRIMMED = (0.002, 0.998)
 #: From few events to many in one place: all middle tones, for light and for dark ground.
@@ -55,14 +54,6 @@ def cloud_of(events: Events) -> Cloud | None:
     return Cloud(area[good], deform[good])
 
 
-class Density(NamedTuple):
-    """A density on a grid: `x` of n, `y` of m places, `values` of shape (n, m)."""
-
-    x: Values
-    y: Values
-    values: Values
-
-
 def limits(values: Values, floor: float | None = None) -> tuple[float, float]:
     """Return the range that an axis shows: all but the outermost events, and some room.
 
@@ -74,45 +65,9 @@ def limits(values: Values, floor: float | None = None) -> tuple[float, float]:
     return max(low - room, least), min(high + room, float(values.max()) + room)
 
 
-def density_of(cloud: Cloud, x: tuple[float, float], y: tuple[float, float]) -> Density | None:
-    """Return dclab's density of the events within limits; None where there is none to speak of."""
-    from dclab.kde.binning import bin_width_percentile
-    from dclab.kde.methods import kde_histogram
-
-    inside = _inside(cloud, x, y)
-    area, deform = cloud.area[inside], cloud.deform[inside]
-    if len(area) < _FEWEST or not (np.ptp(area) > 0 and np.ptp(deform) > 0):
-        return None
-    grids = []
-    for values, (low, high) in ((area, x), (deform, y)):
-        cells = np.ceil((high - low) / bin_width_percentile(values))
-        grids.append(np.linspace(low, high, int(np.clip(cells, *_GRID))))
-    across, up = np.meshgrid(*grids, indexing="ij")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        values = kde_histogram(area, deform, xout=across, yout=up)
-    return Density(grids[0], grids[1], values) if np.nanmax(values) > 0 else None
-
-
 def _inside(cloud: Cloud, x: tuple[float, float], y: tuple[float, float]) -> npt.NDArray[np.bool_]:
     area, deform = cloud
     return (area >= x[0]) & (area <= x[1]) & (deform >= y[0]) & (deform <= y[1])
-
-
-def contours(density: Density, cloud: Cloud) -> list[list[Values]]:
-    """Return dclab's contour lines, for each quantile those in units of the axes, of shape (n, 2)."""
-    from dclab.kde.contours import find_contours_level, get_quantile_levels
-
-    step = max(1, len(cloud.area) // _FOR_LEVELS)
-    levels = get_quantile_levels(
-        density.values, density.x, density.y, cloud.area[::step], cloud.deform[::step],
-        np.array(_QUANTILES), normalize=False,
-    )  # fmt: skip
-    relative = levels / density.values.max()
-    return [
-        find_contours_level(density.values, density.x, density.y, level) if 1e-12 < level < 1 else []
-        for level in relative.tolist()
-    ]
 
 
 def raster(
@@ -146,37 +101,63 @@ class Scatter:
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
         self.x, self.y = limits(cloud.area, floor=0), limits(cloud.deform, floor=0)
-        self.density = density_of(cloud, self.x, self.y)
-        self.outside = len(cloud.area) - int(_inside(cloud, self.x, self.y).sum())
+        inside = _inside(cloud, self.x, self.y)
+        self.outside = len(cloud.area) - int(inside.sum())
+        self.density = density_of(cloud.area[inside], cloud.deform[inside], self.x, self.y)
 
     def svg(self, alt: str) -> str:
         """Return the picture."""
         axes = Axes(54, 10, 2 * _CELLS[0], 2 * _CELLS[1], self.x, self.y)
+        events = dots(axes.at(*self.cloud), "event", LINES[0], _DOT)
+        if len(self.cloud.area) >= _MANY:
+            events = self._image(axes)
+        lines = [
+            line(axes.at(points[:, 0], points[:, 1]), f"contour contour{n + 1}", "currentColor", 1.0)
+            for n, several in enumerate(self._contours())
+            for points in several
+        ]
+        frame = axes.frame(feature_label("area_um"), feature_label("deform"))
+        return svg("scatter", alt, [*frame, events, *lines], HEIGHT)
+
+    def _image(self, axes: Axes) -> str:
         pixels = raster(self.cloud, self.density, axes, _CELLS)
-        image = (
+        return (
             f"<image x='{number(axes.left)}' y='{number(axes.top)}' width='{number(axes.width)}' "
             f"height='{number(axes.height)}' image-rendering='pixelated' preserveAspectRatio='none' "
             f"href='{webp(pixels, lossless=True, quality=80, method=4)}'/>"
         )
-        lines = [
-            line(axes.at(points[:, 0], points[:, 1]), f"contour contour{n + 1}", "currentColor", 1.0)
-            for n, several in enumerate(contours(self.density, self.cloud) if self.density else [])
-            for points in several
-        ]
-        frame = axes.frame(feature_label("area_um"), feature_label("deform"))
-        return svg("scatter", alt, [*frame, image, *lines], HEIGHT)
+
+    def _contours(self) -> list[list[Values]]:
+        if self.density is None:
+            return []
+        step = max(1, len(self.cloud.area) // _FOR_LEVELS)
+        area, deform = (values[::step] for values in self.cloud)
+        return contours(self.density, quantile_levels(self.density, area, deform, _QUANTILES))
 
     def thumbnail(self) -> str:
         """Return the small picture: the cloud and the corner of its axes, WebP in base64."""
         axes = Axes(0, 0, 1, 1, self.x, self.y)
         pixels = raster(self.cloud, self.density, axes, _THUMBNAIL)
+        if len(self.cloud.area) < _MANY:
+            pixels = _thick(pixels)
         pixels = pixels.repeat(_THUMBNAIL_SCALE, axis=0).repeat(_THUMBNAIL_SCALE, axis=1)
         pixels[:, :1] = pixels[-1:, :] = _GREY
         return webp_base64(pixels, lossless=True, quality=80, method=4)
 
 
+def _thick(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return pixels with each one that is set made two wide and two high."""
+    found = pixels.copy()
+    for target, source in (
+        (found[1:], pixels[:-1]),
+        (found[:, 1:], pixels[:, :-1]),
+        (found[1:, 1:], pixels[:-1, :-1]),
+    ):
+        free = (target[..., 3] == 0) & (source[..., 3] > 0)
+        target[free] = source[free]
+    return found
+
+
 def feature_label(name: str) -> str:
     """Return how dclab calls a feature, with its unit."""
-    from dclab import dfn
-
-    return str(dfn.get_feature_label(name))
+    return str(definitions().get_feature_label(name))

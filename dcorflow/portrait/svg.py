@@ -21,13 +21,14 @@ from PIL import Image
 WIDTH, HEIGHT = 400, 280
 #: Colours that can be told from each other, by the colour-blind, too, on light and on dark ground.
 LINES = ("#2f7fc1", "#d9730d", "#2a9d6f")
+THIN_SPACE = "\u202f"
 _LABEL = 13
 _TICK = 11
 
 
 def escape(text: str) -> str:
     """Make any text safe in SVG and HTML: markup, quotes, control characters, stray surrogates."""
-    clean = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    clean = "".join(c if c.isprintable() or c == THIN_SPACE else "\ufffd" for c in text)
     return html_escape(clean, quote=True)
 
 
@@ -57,6 +58,14 @@ def text(
         place += f" transform='rotate(-90 {number(x)} {number(y)})'"
     size = f" font-size='{_LABEL}'" if kind == "label" else ""
     return f"<text class='{kind}' {place} text-anchor='{anchor}'{size}>{escape(words)}</text>"
+
+
+def texts(kind: str, anchor: str, several: Iterable[tuple[float, float, str]]) -> str:
+    """Return texts of one kind as a group: x, y, and the words of each."""
+    inside = "".join(
+        f"<text x='{number(x)}' y='{number(y)}'>{escape(words)}</text>" for x, y, words in several
+    )
+    return f"<g class='{kind}' text-anchor='{anchor}'>{inside}</g>" if inside else ""
 
 
 def path_data(points: npt.NDArray[np.float64], closed: bool = False) -> str:
@@ -110,7 +119,12 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 def tick_label(value: float, step: float) -> str:
     """Return a tick's number with as many digits as its step needs; thousands are set apart."""
     digits = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
-    return f"{value:,.{digits}f}".replace(",", "\u202f").replace("-", "\u2212")
+    return grouped(value, digits).replace("-", "\u2212")
+
+
+def grouped(value: float, digits: int = 0) -> str:
+    """Return a number whose thousands are set apart."""
+    return f"{value:,.{digits}f}".replace(",", THIN_SPACE)
 
 
 @dataclass(frozen=True)
@@ -143,39 +157,62 @@ class Axes:
         x_label: str = "",
         y_label: str = "",
         x_ticks: Sequence[tuple[float, str]] | None = None,
-        show_x: bool = True,
-        y_most: int = 6,
+        title: str = "",
+        most: int = 6,
     ) -> list[str]:
-        """Return grid, axes, ticks and labels; `x_ticks` are values with their labels."""
+        """Return grid, axes, ticks and labels.
+
+        Parameters
+        ----------
+        x_label, y_label
+            What the axes show, with units; without `x_label` the axis has no numbers either.
+        x_ticks
+            Values and their labels; round numbers by default.
+        title
+            Stands above the rectangle, at its left.
+        most
+            About how many ticks the upward axis has.
+        """
         right, bottom = self.left + self.width, self.top + self.height
-        if x_ticks is None:
-            x_ticks = _labelled(ticks(*self.x))
-        lines, words = [], []
-        for value, label in x_ticks:
-            x = float(self.at(np.array([value]), np.array([self.y[0]]))[0, 0])
-            lines.append(f"M{number(x)} {number(self.top)}V{number(bottom)}")
-            if show_x:
-                words.append(text(x, bottom + 14, label))
-        for value, label in _labelled(ticks(*self.y, most=y_most)):
-            y = float(self.at(np.array([self.x[0]]), np.array([value]))[0, 1])
-            lines.append(f"M{number(self.left)} {number(y)}H{number(right)}")
-            words.append(text(self.left - 5, y + 4, label, "end"))
-        if x_label and show_x:
-            words.append(text(self.left + self.width / 2, bottom + 32, x_label, kind="label"))
-        if y_label:
-            words.append(text(13, self.top + self.height / 2, y_label, kind="label", turned=True))
-        stroke = "fill='none' stroke='currentColor'"
+        across = [
+            (self.left + self.width * (value - self.x[0]) / (self.x[1] - self.x[0]), label)
+            for value, label in (_labelled(ticks(*self.x)) if x_ticks is None else x_ticks)
+        ]
+        up = [
+            (bottom - self.height * (value - self.y[0]) / (self.y[1] - self.y[0]), label)
+            for value, label in _labelled(ticks(*self.y, most=most))
+        ]
+        lines = [f"M{number(x)} {number(self.top)}V{number(bottom)}" for x, _ in across]
+        lines += [f"M{number(self.left)} {number(y)}H{number(right)}" for y, _ in up]
         corner = f"M{number(self.left)} {number(self.top)}V{number(bottom)}H{number(right)}"
-        return [
+        stroke = "fill='none' stroke='currentColor'"
+        parts = [
             f"<path class='grid' d='{''.join(lines)}' {stroke} stroke-opacity='.15'/>",
             f"<path class='axis' d='{corner}' {stroke} stroke-opacity='.6'/>",
-            *words,
+            texts("tick", "end", [(self.left - 5, y + 4, label) for y, label in up]),
         ]
+        if x_label:
+            parts.append(texts("tick", "middle", [(x, bottom + 14, label) for x, label in across]))
+            parts.append(text(self.left + self.width / 2, bottom + 33, x_label, kind="label"))
+        if y_label:
+            parts.append(text(13, self.top + self.height / 2, y_label, kind="label", turned=True))
+        if title:
+            parts.append(text(self.left, self.top - 6, title, "start", "label"))
+        return parts
 
 
 def _labelled(values: list[float]) -> list[tuple[float, str]]:
     step = values[1] - values[0] if len(values) > 1 else abs(values[0]) if values and values[0] else 1
     return [(value, tick_label(value, step)) for value in values]
+
+
+def dots(points: npt.NDArray[np.float64], kind: str, colour: str, width: float) -> str:
+    """Return a round dot at each point, in user units, as one path."""
+    where = "".join(f"M{number(x)} {number(y)}h0" for x, y in points.tolist())
+    return (
+        f"<path class='{kind}' d='{where}' fill='none' stroke='{colour}' stroke-width='{number(width)}' "
+        f"stroke-linecap='round'/>"
+    )
 
 
 def line(points: npt.NDArray[np.float64], kind: str, colour: str, width: float = 1.5) -> str:
