@@ -33,11 +33,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _discover(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.discover.run import discover
-    from dcorflow.files import write_text
+    from dcorflow.files import to_json, write_text
 
     found = discover(_config(work), work)
     if args.stamp:
-        write_text(args.stamp, "done\n")
+        write_text(args.stamp, to_json({"unfinished": found.unfinished}))
     print(_found_words(found.items, found.changes))
     return 0
 

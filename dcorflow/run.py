@@ -70,8 +70,7 @@ def groups_to_run(workflow: Any) -> list[str]:
 
     All, where jobs are to run although nothing changed (`--forceall` and the like).
     """
-    plan = _plan()
-    return list(plan["groups"] if _is_forced(workflow) else plan["unfinished"])
+    return list(_plan()["groups"] if _is_forced(workflow) else _unfinished())
 
 
 def uploads_to_run(workflow: Any, settings: Config) -> list[str]:
@@ -79,7 +78,7 @@ def uploads_to_run(workflow: Any, settings: Config) -> list[str]:
     work, plan = Workdir(Path.cwd()), _plan()
     if _is_forced(workflow):
         return list(plan["groups"])
-    key, due = key_of(settings["upload"]), set(plan["unfinished"])
+    key, due = key_of(settings["upload"]), set(_unfinished())
     return [g for g in plan["groups"] if g in due or not _is_uploaded(work, g, key)]
 
 
@@ -97,6 +96,12 @@ def _is_uploaded(work: Workdir, group: str, settings: str) -> bool:
 def _is_forced(workflow: Any) -> bool:
     asked = workflow.dag_settings
     return bool(asked.forceall or asked.forcerun or asked.forcetargets)
+
+
+def _unfinished() -> list[str]:
+    """Return the groups that discover told in its stamp to be not finished."""
+    groups: list[str] = read_json(Workdir(Path.cwd()).state / "discover.done")["unfinished"]
+    return groups
 
 
 def batches_of(group: str) -> list[str]:

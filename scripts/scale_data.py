@@ -30,7 +30,8 @@ from demo_data import set_times, write_measurement  # noqa: E402
 from dcorflow import recipes  # noqa: E402
 from dcorflow.batch import write_stamp  # noqa: E402
 from dcorflow.discover.run import discover  # noqa: E402
-from dcorflow.files import key_of, read_json, write_text  # noqa: E402
+from dcorflow.files import key_of, read_json, to_json, write_text  # noqa: E402
+from dcorflow.portrait import make as portrait  # noqa: E402
 from dcorflow.records import Record, SourceFile, load_record, save_record  # noqa: E402
 from dcorflow.source import identity  # noqa: E402
 from dcorflow.source.inventory import Item, load_inventory  # noqa: E402
@@ -101,7 +102,7 @@ def multiply(template: Path, work: Path, measurements: int, datasets: int) -> No
     with _without_reading_or_syncing():
         found = discover(config, here)
         for number, item in enumerate(found.items):
-            _write_record(here, item, known[number % len(known)])
+            _write_record(here, item, known[number % len(known)], there)
         _write_stamps(here)
     # Snakemake's notes about each job, and the report of the end of the run.
     subprocess.run(
@@ -131,8 +132,8 @@ def _write_sparse(path: Path, size: int, mtime_ns: int) -> None:
     os.utime(path, ns=(mtime_ns, mtime_ns))
 
 
-def _write_record(work: Workdir, item: Item, known: Record) -> None:
-    """Write prepared file and record of a measurement as if it had been prepared."""
+def _write_record(work: Workdir, item: Item, known: Record, template: Workdir) -> None:
+    """Write prepared file, pictures and record of a measurement as if it had been prepared."""
     record = copy.deepcopy(known)
     record.measurement, record.dataset, record.root = item.measurement, item.dataset, item.root
     record.files = [SourceFile(f.path, f.size, f.mtime_ns) for f in item.files]
@@ -142,6 +143,9 @@ def _write_record(work: Workdir, item: Item, known: Record) -> None:
     prepared: dict[str, Any] = record.prepared
     _write_sparse(target, prepared["size"], prepared["mtime_ns"])
     prepared |= {"name": item.name, "sha256": key_of(item.measurement, "prepared") * 4}
+    pictures = read_json(template.portrait(known.measurement))
+    record.portrait["key"] = pictures["key"] = portrait.key_for(record)
+    write_text(work.portrait(item.measurement), to_json(pictures))
     save_record(work, record)
 
 
@@ -151,7 +155,7 @@ def _write_stamps(work: Workdir) -> None:
     for stage in ("compress", "check", "merge_metadata"):
         for plan in plans:
             write_stamp(work, stage, plan["batch"], [e["measurement"] for e in plan["entries"]])
-    write_text(work.state / "discover.done", "done\n")
+    write_text(work.state / "discover.done", to_json({"unfinished": []}))
     for group in read_json(work.state / "plan.json")["groups"]:
         run_group(work, group)
 

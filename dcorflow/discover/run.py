@@ -60,6 +60,8 @@ class Discovery:
     items: list[Item]
     changes: Changes
     pending: Pending
+    #: Groups of datasets that Snakemake has to look at.
+    unfinished: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -130,10 +132,10 @@ class _Pass:
                 clean_leftovers(folder)
             save_inventory(self.work.inventory, self.items)
             forget_datasets(self.work, renamed)
-            unfinished = unfinished_groups(self.work, groups, set(self.planner.pending.written))
-            plan = {"groups": groups, "unfinished": unfinished, "warnings": self.warnings}
+            plan = {"groups": groups, "warnings": self.warnings}
             write_if_changed(self.work.state / "plan.json", to_json(plan))
-        return Discovery(self.items, changes, self.planner.pending, self.warnings)
+        unfinished = unfinished_groups(self.work, groups, set(self.planner.pending.written))
+        return Discovery(self.items, changes, self.planner.pending, unfinished, self.warnings)
 
     def _resolve(self) -> list[str]:
         """Settle what the settings want of each measurement; return all that is wrong with them."""
