@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dcorflow import engine
-from dcorflow.engine import choose, encode, fast, layout, parallel, reader
+from dcorflow.engine import choose, cut, encode, fast, layout, parallel, reader, sample
 
 TABLE = np.dtype([("t", "<f8"), ("n", ">i4"), ("name", "S5"), ("xy", "<u2", (2,))], align=True)
 TYPES = ["u1", "i2", "<f4", "f8", ">i4", ">f8", "?", "c8", "S7", "V3", "f2", "u8", TABLE]
@@ -37,9 +37,12 @@ def small_limits():
     """Shrink all thresholds, so that small datasets take the paths of large ones."""
     changes = [
         (fast, "SAMPLED_BYTES", 500),
-        (fast, "JOIN_BYTES", 300),
-        (fast, "SPLIT_BYTES", 2000),
-        (fast, "SAMPLE_BOUNDS", (200, 400)),
+        (cut, "JOIN_BYTES", 300),
+        (cut, "SPLIT_BYTES", 2000),
+        (sample, "SAMPLE_BOUNDS", (200, 400)),
+        (cut, "STRIP_BYTES", 50),
+        (cut, "DOUBLE_FROM", 200),
+        (cut, "DOUBLE_STRIP_BYTES", 60),
         (layout, "MEBIBYTE", 1500),
         (reader, "BAND_BYTES", 600),
         (choose, "PROBE_EVERY", 3),
@@ -216,9 +219,41 @@ def test_account_keeps_the_goal_when_samples_mislead(later, when):
 
 def test_choice_of_a_mix():
     quick, small, standard = encode.WIDE[0], encode.WIDE[4], encode.STANDARD
-    assert choose.choose({quick: 0.9, small: 0.8, standard: 1.0}, "compat") == choose.Mix(quick, quick)
-    assert choose.choose({quick: 1.04, small: 0.94, standard: 1.0}, "compat") == choose.Mix(quick, small)
-    assert choose.choose({quick: 1.1, small: 1.01, standard: 1.0}, "compat") is None
+    whole = cut.Cut((999, 80, 250), (50, 80, 250), 1)
+
+    def chosen(*ratios):
+        return choose.choose({whole: dict(zip((quick, small, standard), ratios, strict=True))}, "compat")
+
+    assert chosen(0.9, 0.8, 1.0) == (whole, choose.Mix(quick, quick))
+    assert chosen(1.04, 0.94, 1.0) == (whole, choose.Mix(quick, small))
+    assert chosen(1.1, 1.01, 1.001) is None
+
+
+def test_choice_of_strips():
+    """Many small chunks cost time, too; how much a smaller file is worth depends on the encoder."""
+    shape = (999, 80, 250)
+    whole, few, many = (cut.Cut(shape, (10, lines, 250), 1) for lines in (80, 10, 5))
+    blocks, strip = encode.BYTES[2], encode.STRIP
+    ratios = {whole: {blocks: 0.96}, few: {strip: 0.95}, many: {strip: 0.947}}
+    assert choose.choose(ratios, "compat") == (few, choose.Mix(strip, strip))
+    assert choose.choose(ratios | {many: {strip: 0.9}}, "best") == (many, choose.Mix(strip, strip))
+    assert choose.choose(ratios | {few: {strip: 1.1}, many: {strip: 1.1}}, "compat")[0] == whole
+
+
+@pytest.mark.parametrize("height", [2, 47, 80])
+@pytest.mark.parametrize("lines", [1, 2, 8])
+@pytest.mark.parametrize("events", [1, 33])
+def test_strips_are_read_by_hdf5(height, lines, events):
+    data = np.random.default_rng(height).integers(0, 99, (events, height, 7), "u1")
+    made = cut.Cut(data.shape, (10, min(lines, height), 7), 1, b"\x05")
+    with h5py.File.in_memory() as h5:
+        limits = (None, None, 7)
+        dataset = h5.create_dataset("x", data.shape, "u1", maxshape=limits, chunks=made.chunks)
+        for start in (0, 10, 20, 30):
+            for offset, part in made.parts(data[start : start + 10].reshape(-1), start):
+                assert part.size == made.chunk_bytes
+                dataset.id.write_direct_chunk(offset, part.tobytes())
+        assert (dataset[:] == data).all()
 
 
 def test_never_larger_than_the_standard_encoding(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dcorflow import engine
-from dcorflow.engine import choose, encode, plugins
+from dcorflow.engine import choose, encode, plugins, sample
 
 
 def varied_traces(seed: int) -> np.ndarray:
@@ -54,7 +54,7 @@ def test_few_samples_are_trusted_less_than_many():
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])
 def test_samples_are_spread(count):
-    places = choose.scattered(count, 12)
+    places = sample.scattered(count, 12)
     assert len(set(places)) == len(places) == min(count, 12)
     assert all(0 <= place < count for place in places)
     assert count < 100 or max(np.diff([0, *sorted(places), count])) < count / 6

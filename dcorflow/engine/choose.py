@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import stdev
 
+from .cut import Cut
 from .encode import STANDARD, Encoding
 from .parallel import LAG
 
 #: Goal for the size, relative to the standard one; the rest is a margin for what samples miss.
-GOAL = 0.998
+#: A single encoding may come closer: its ratio is a bound already, and no account has to keep it.
+GOAL, SURE = 0.998, 1.0
 #: Part of the bytes saved in a file that its next dataset may spend, and the goal it may then have.
 CREDIT_SPENT, GOAL_LIMIT = 0.25, 1.1
 #: Every so many bands of an encoding the standard one is tried, too, on a part of the band; more
@@ -28,15 +30,10 @@ PROBE_EVERY, PROBE_SELDOM, ROOMY = 64, 256, 0.97
 #: Samples are believed up to this many standard errors; the deviation of a single one is taken
 #: to be `DEVIATION` (measured: 0.001 to 0.015).
 STANDARD_ERRORS, DEVIATION = 3.0, 0.006
-#: Encodings are compared on the first sample; those chosen get at least so many.
-SAMPLES = 4
-#: Smaller datasets are encoded in the standard way at once: samples would take as long.
-SAMPLED_BYTES = 3 * 2**19
-#: Part of a dataset that is sampled, within bounds in bytes.
-SAMPLE_PART = 96
-SAMPLE_BOUNDS = (2**18, 4 * 2**20)
 #: What one per cent of size is worth in milliseconds per megabyte, by encoder.
-SIZE_WORTH = {"compat": 0.1, "best": 1.0}
+SIZE_WORTH = {"compat": 0.1, "best": 0.2}
+#: What a chunk takes beside its encoding, in milliseconds on the scale of `Encoding.cost`.
+CHUNK_COST = 0.013
 
 
 @dataclass
@@ -93,9 +90,10 @@ def best_mix(ratios: dict[Encoding, float], goal: float) -> tuple[float, float, 
     """
     found: list[tuple[float, float, Mix]] = []
     for small, low in ratios.items():
+        if low <= max(goal, SURE):
+            found.append((small.cost, low, Mix(small, small)))
         if low > goal:
             continue
-        found.append((small.cost, low, Mix(small, small)))
         for fast, high in ratios.items():
             if high > goal and fast.cost < small.cost:
                 part = (goal - low) / (high - low)
@@ -103,26 +101,29 @@ def best_mix(ratios: dict[Encoding, float], goal: float) -> tuple[float, float, 
     return min(found, key=lambda entry: entry[:2], default=None)
 
 
-def choose(ratios: dict[Encoding, float], encoder: str, *, goal: float = GOAL) -> Mix | None:
-    """Return the encodings for a dataset, None where only the standard one is small enough.
+def choose(
+    ratios: Mapping[Cut, Mapping[Encoding, float]], encoder: str, *, goal: float = GOAL
+) -> tuple[Cut, Mix] | None:
+    """Return chunks and encodings for a dataset, None where only the standard ones are small enough.
 
     Parameters
     ----------
     ratios
-        Size of each encoding relative to the standard one.
+        For each way to cut the dataset, the size of encodings relative to the standard one in the
+        chunks that `dclab-compress` would write.
     encoder
         ``"compat"`` or ``"best"``: how much time a smaller file is worth.
     """
-    shuffles = dict.fromkeys((e.shuffle, e.block) for e in ratios)
-    options = []
-    for group in shuffles:
-        members = {e: r for e, r in ratios.items() if (e.shuffle, e.block) == group}
-        goals = (goal, *(0.995 * r for r in members.values() if r < goal))
-        options += [mix for g in goals if (mix := best_mix(members, g)) is not None]
-    if not options:
-        return None
     worth = SIZE_WORTH[encoder] * 100
-    return min(options, key=lambda entry: (entry[0] + worth * entry[1], entry[1]))[2]
+    options: list[tuple[float, float, Cut, Mix]] = []
+    for cut, encodings in ratios.items():
+        for group in dict.fromkeys((e.shuffle, e.block) for e in encodings):
+            members = {e: r for e, r in encodings.items() if (e.shuffle, e.block) == group}
+            goals = (goal, *(0.995 * r for r in members.values() if r < goal))
+            for cost, size, mix in filter(None, (best_mix(members, g) for g in goals)):
+                total = cost + CHUNK_COST * 1e6 / cut.chunk_bytes + worth * size
+                options.append((total, size, cut, mix))
+    return min(options, key=lambda option: option[:2])[2:] if options else None
 
 
 def bound(samples: Sequence[tuple[float, float]], units: int) -> float:
@@ -155,7 +156,8 @@ class Account:
     mix
         The encodings.
     ratios
-        Bound of the size of each encoding of the mix relative to the standard one.
+        Bound of the size of each encoding of the mix relative to the standard one; of the standard
+        encoding, too, where that is not one.
     goal
         Upper bound for the size relative to the standard encoding.
     """
@@ -168,7 +170,7 @@ class Account:
     _settled: tuple[float, float] = (0.0, 0.0)
     _bands: int = 0
     _open: deque[Encoding] = field(default_factory=deque)
-    _late: deque[tuple[Encoding, int, tuple[int, int] | None]] = field(default_factory=deque)
+    _late: deque[tuple[Encoding, int, tuple[float, float] | None]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self._ratios = {STANDARD: 1.0, **self.ratios}
@@ -186,7 +188,7 @@ class Account:
         self._unprobed[encoding] = 0 if probe else waited
         return encoding, probe
 
-    def add(self, encoding: Encoding, size: int, probe: tuple[int, int] | None) -> None:
+    def add(self, encoding: Encoding, size: int, probe: tuple[float, float] | None) -> None:
         """Note the result of a band, in order.
 
         Parameters
@@ -207,7 +209,7 @@ class Account:
         size, standard = self._totals()
         return size / standard if standard else 1.0
 
-    def _note(self, encoding: Encoding, size: int, probe: tuple[int, int] | None) -> None:
+    def _note(self, encoding: Encoding, size: int, probe: tuple[float, float] | None) -> None:
         self._bands += 1
         self._pending[encoding] = self._pending.get(encoding, 0.0) + size
         if probe is not None:
@@ -237,10 +239,3 @@ class Account:
         if self._ratios[self.mix.small] <= self.goal:
             return self.mix.small
         return min((STANDARD, self.mix.small), key=lambda encoding: self._ratios[encoding])
-
-
-def scattered(count: int, wanted: int) -> list[int]:
-    """Return up to `wanted` different numbers below `count`; the first ones are spread evenly, too."""
-    golden = (math.sqrt(5) - 1) / 2
-    found = (int((0.5 + golden * step) % 1 * count) for step in range(8 * wanted))
-    return list(dict.fromkeys(found))[: min(count, wanted)]

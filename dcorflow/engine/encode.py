@@ -43,6 +43,8 @@ class Encoding:
     block_bytes
         Bytes per block of Zstandard, each with a table of its own for single bytes; 0 for the
         default of up to 128 KiB.
+    window_log
+        Of encodings with `block_bytes`; blocks are not larger than this window.
     """
 
     words: str
@@ -56,6 +58,7 @@ class Encoding:
     chain_log: int = 0
     search_log: int = 1
     block_bytes: int = 0
+    window_log: int = 14
 
     def encode(self, data: Any, itemsize: int) -> bytes:
         """Return the content of a chunk, shuffled and compressed, without checksum.
@@ -90,7 +93,7 @@ class Encoding:
                 min_match=self.min_match,
                 hash_log=self.hash_log,
                 chain_log=self.hash_log,
-                window_log=14,
+                window_log=self.window_log,
                 target_length=64,
                 literals=1,
                 block_bytes=self.block_bytes,
@@ -140,6 +143,9 @@ BYTES: tuple[Encoding, ...] = (
     WIDE[3],
     STANDARD,
 )
+
+#: The encoding of chunks that hold the same lines of many images: one table for all of them.
+STRIP = Encoding("zstd literals of strips", 0.65, 1, FAST, 7, 10, block_bytes=2**17, window_log=17)
 
 
 def plain(itemsize: int) -> tuple[Encoding, ...]:

@@ -1,0 +1,176 @@
+"""Try ways to cut and encode a dataset on samples of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from . import layout as lay
+from .choose import Account, Credit, bound, choose
+from .cut import Cut, cut_of, strips
+from .encode import SMOOTH, STANDARD, STRIP, Encoding, plain, shuffled
+from .parallel import ordered
+from .plugins import has_small_blocks
+from .reader import Bytes, Reader
+
+#: Encodings are compared on the first sample; those chosen get at least so many.
+SAMPLES = 4
+#: More samples are taken where these leave open whether an encoding is small enough.
+STEPS = (1, 3, 6)
+#: With fewer than so many times the least samples, they would take as long as what they save.
+FEW = 4
+#: Part of a dataset that is sampled, within bounds in bytes.
+SAMPLE_PART = 96
+SAMPLE_BOUNDS = (2**18, 4 * 2**20)
+#: Content that the standard encoding makes so many times smaller repeats itself. It is not
+#: shuffled or cut into strips: hardly anything is left to win, while taking a shuffle back would
+#: take several times as long as the rest.
+SMOOTH_FROM = 10
+
+
+#: For each encoding the bytes of samples with it and with the standard one.
+Pairs = dict[Encoding, list[tuple[float, float]]]
+
+
+class Chosen(NamedTuple):
+    """How to cut a dataset, and the account of encodings; None for the standard encoding."""
+
+    cut: Cut
+    account: Account | None
+
+
+class Sampler:
+    """Samples of one dataset.
+
+    Parameters
+    ----------
+    reader
+        Of the dataset.
+    base
+        Layout that `dclab-compress` would give it.
+    fill
+        The dataset's fill value.
+    threads
+        Number of threads.
+    """
+
+    def __init__(
+        self, reader: Reader, base: lay.Layout, fill: np.ndarray[Any, Any] | None, threads: int
+    ) -> None:
+        self.reader, self.fill = reader, fill
+        self.base = cut_of(reader, base.chunks, fill)
+        self.threads = threads if reader.parallel else 1
+        #: Bytes of samples with the standard encoding, by place.
+        self._standard: dict[int, float] = {}
+
+    def size(self, data: Bytes, cut: Cut, encoding: Encoding) -> int:
+        """Return the bytes that rows take with an encoding, cut in a way."""
+        itemsize = self.reader.itemsize
+        return sum(len(encoding.encode(part, itemsize)) + cut.overhead for _, part in cut.parts(data))
+
+    def standard_size(self, data: Bytes) -> float:
+        """Return the bytes that rows take with the standard encoding in the source's chunks.
+
+        Of rows that fill several chunks of a megabyte or so, only the first chunk is encoded.
+        """
+        one = self.base.chunks[0] * self.reader.row_bytes
+        if self.base.whole and 2 * one <= data.size and one >= lay.MEBIBYTE // 2:
+            return self.size(data[:one], self.base, STANDARD) * data.size / one
+        return self.size(data, self.base, STANDARD)
+
+    def choose(self, chunks: tuple[int, ...], encoder: Literal["compat", "best"], credit: Credit) -> Chosen:
+        """Return how to cut the dataset and which encodings to use.
+
+        Parameters
+        ----------
+        chunks
+            Chunks of whole rows.
+        """
+        reader, whole = self.reader, cut_of(self.reader, chunks, self.fill)
+        cuts = [cut_of(reader, shape, self.fill) for shape in self._strips(chunks)]
+        rows = [cut.chunks[0] for cut in (whole, self.base, *cuts)]
+        unit = max(*rows, reader.step)
+        units, unit_bytes = max(1, reader.shape[0] // unit), unit * reader.row_bytes
+        part = reader.shape[0] * reader.row_bytes // SAMPLE_PART
+        count = max(SAMPLES, -(-min(max(part, SAMPLE_BOUNDS[0]), SAMPLE_BOUNDS[1]) // unit_bytes))
+        same = whole == self.base
+        fallback = Chosen(self.base, None)
+        if encoder == "compat" and same and units < FEW * count and not cuts:
+            return fallback
+        places = scattered(units, STEPS[-1] * count)
+        first = reader.band(places[0] * unit, min((places[0] + 1) * unit, reader.shape[0]))
+        standard = self._standard[places[0]] = self.standard_size(first)
+        smooth = first.size > SMOOTH_FROM * standard
+        candidates = {whole: SMOOTH if smooth else plain(reader.itemsize)}
+        if not smooth:
+            candidates |= dict.fromkeys(cuts, (STRIP,))
+            if encoder == "best":
+                candidates[whole] += shuffled(reader.itemsize, math.prod(chunks))
+        sizes = self._first(first, standard, candidates)
+        goal = credit.goal(units * standard)
+        while sizes:
+            found = choose(_ratios(sizes, standard), encoder, goal=goal)
+            if found is None or (found[0] == self.base and found[1].fast == STANDARD):
+                break
+            cut, mix = found
+            wanted = (mix.fast, mix.small, STANDARD)
+            pairs = {e: [(sizes[cut][e], standard)] for e in wanted if e in sizes[cut]}
+            taken = 1
+            for more in (step * count for step in STEPS):  # more where these leave it open
+                self._add(pairs, places[taken:more], unit, cut)
+                taken = more
+                bounds = {e: bound(pairs[e], units) for e in pairs}
+                again = choose({cut: bounds}, encoder, goal=goal)
+                if again is not None and not (cut == self.base and again[1].fast == STANDARD):
+                    return Chosen(cut, Account(again[1], {STANDARD: math.inf} | bounds, goal))
+            del sizes[cut]
+        return fallback
+
+    def _strips(self, chunks: tuple[int, ...]) -> list[tuple[int, ...]]:
+        return strips(self.reader, chunks) if self.base.whole and has_small_blocks() else []
+
+    def _first(
+        self, data: Bytes, standard: float, candidates: dict[Cut, tuple[Encoding, ...]]
+    ) -> dict[Cut, dict[Encoding, float]]:
+        """Return the bytes of a sample with all candidates."""
+
+        def work(way: tuple[Cut, Encoding]) -> float:
+            return standard if way == (self.base, STANDARD) else self.size(data, *way)
+
+        ways = [(cut, encoding) for cut, encodings in candidates.items() for encoding in encodings]
+        found: dict[Cut, dict[Encoding, float]] = {cut: {} for cut in candidates}
+        for (cut, encoding), size in zip(ways, ordered(ways, work, self.threads, data.size), strict=True):
+            found[cut][encoding] = size
+        return found
+
+    def _add(self, pairs: Pairs, places: list[int], unit: int, cut: Cut) -> None:
+        """Add the bytes of more samples with each encoding and with the standard one."""
+        reader = self.reader
+
+        def work(place: int) -> tuple[list[float], float]:
+            data = reader.band(place * unit, min((place + 1) * unit, reader.shape[0]))
+            standard = self._standard.get(place) or self.standard_size(data)
+            known = {STANDARD: standard} if cut == self.base else {}
+            return [known.get(e) or self.size(data, cut, e) for e in pairs], standard
+
+        results = ordered(places, work, self.threads, 2 * unit * reader.row_bytes)
+        for place, (found, standard) in zip(places, results, strict=True):
+            self._standard[place] = standard
+            for encoding, size in zip(pairs, found, strict=True):
+                pairs[encoding].append((size, standard))
+
+
+def _ratios(
+    sizes: Mapping[Cut, Mapping[Encoding, float]], standard: float
+) -> dict[Cut, dict[Encoding, float]]:
+    return {cut: {e: size / standard for e, size in row.items()} for cut, row in sizes.items()}
+
+
+def scattered(count: int, wanted: int) -> list[int]:
+    """Return up to `wanted` different numbers below `count`; the first ones are spread evenly, too."""
+    golden = (math.sqrt(5) - 1) / 2
+    found = (int((0.5 + golden * step) % 1 * count) for step in range(8 * wanted))
+    return list(dict.fromkeys(found))[: min(count, wanted)]
