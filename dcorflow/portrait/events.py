@@ -15,8 +15,8 @@ from dcorflow.hdf5 import open_source, text_of
 
 Values = npt.NDArray[np.float64]
 #: Scalar features are read whole up to this many events, else in blocks spread evenly over the
-#: measurement that hold as many: 4 MB per feature.
-WHOLE = 500_000
+#: measurement that hold as many: 1.6 MB per feature.
+WHOLE = 200_000
 _BLOCKS = 16
 #: Cache for decoded chunks: holds the chunk that several images are taken from.
 _CACHE = 4 << 20

@@ -93,7 +93,8 @@ def _images(images: Images | None) -> Iterator[Flag]:
         return
     count = len(images.numbers)
     if empty := int(images.empty.sum()):
-        yield Flag("images-empty", "alert", f"{empty} of {count} sampled images show one grey value only")
+        show = "shows" if empty == 1 else "show"
+        yield Flag("images-empty", "alert", f"{empty} of {count} sampled images {show} one grey value only")
     saturated = images.saturated[~images.empty]
     if over := int((saturated > _SATURATED).sum()):
         share = 100 * float(saturated.max())
@@ -166,7 +167,7 @@ def _clogging(rate: Values) -> Iterator[Flag]:
 
 def _drift(background: Values) -> Iterator[Flag]:
     good = background[np.isfinite(background)]
-    if len(good) < 2 or not np.median(good) > 0:
+    if len(good) < _SPANS // 2 or not np.median(good) > 0:
         return
     change = float(np.ptp(good) / np.median(good))
     if change > _DRIFT:

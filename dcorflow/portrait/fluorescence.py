@@ -12,6 +12,8 @@ from dcorflow.portrait.svg import HEIGHT, LINES, Axes, grouped, line, svg, text
 
 #: Least and most parts of the axis; in between, twice the root of the number of events.
 _BINS = (10, 48)
+#: Where the names of the channels stand, beside the label of the upward axis.
+_KEYS = (104, 390)
 _SUPERSCRIPTS = str.maketrans(
     "-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
 )
@@ -52,20 +54,20 @@ def picture(channels: list[Channel], alt: str) -> str:
     count = max(len(c.values) for c in channels)
     edges = np.linspace(low, high, int(np.clip(2 * math.sqrt(count), *_BINS)) + 1)
     counts = [np.histogram(c.values, edges)[0] for c in channels]
-    axes = Axes(54, 24, 328, 214, (low, high), (0, 1.08 * max(float(c.max()) for c in counts)))
+    axes = Axes(54, 20, 328, 218, (low, high), (0, 1.08 * max(float(c.max()) for c in counts)))
     parts = axes.frame("Fluorescence maximum [a.u.]", "Events", _decades(low, high))
     for place, (channel, height) in enumerate(zip(channels, counts, strict=True)):
         n = channel.number
         outline = np.concatenate([[0.0], np.repeat(height, 2), [0.0]])
         parts.append(line(axes.at(np.repeat(edges, 2), outline), f"line{n}", LINES[n - 1]))
-        x = axes.left + axes.width * (place + 0.5) / len(channels)
-        words = text(x, 15, _short(channel.label), kind=f"key{n}")
+        x = _KEYS[0] + (_KEYS[1] - _KEYS[0]) * (place + 0.5) / len(channels)
+        words = text(x, 14, _short(channel.label), kind=f"key{n}")
         parts.append(words.replace("<text ", f"<text fill='{LINES[n - 1]}' font-weight='bold' ", 1))
     return svg("fluorescence", alt, parts, HEIGHT)
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 20 else f"{label[:19]}\u2026"
+    return label if len(label) <= 16 else f"{label[:15]}\u2026"
 
 
 def _decades(low: float, high: float) -> list[tuple[float, str]]:

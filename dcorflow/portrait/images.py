@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import h5py
 import numpy as np
@@ -16,16 +17,20 @@ from dcorflow.portrait.svg import WIDTH, number, path_data, svg, text, webp
 Pixels = npt.NDArray[np.uint8]
 #: Images read, evenly spread over the measurement.
 _SAMPLE = 12
-#: What is not read: an image of more pixels, or images stored in larger chunks (bytes decoded).
-_MOST_PIXELS, _LARGEST_CHUNK = 8 << 20, 64 << 20
+#: Bytes of them all at most; what is not read at all: larger images, or such in larger chunks.
+_MOST_BYTES, _LARGEST, _LARGEST_CHUNK = 16 << 20, 16 << 20, 32 << 20
+#: An outline is looked for in at most so many rows and columns, of every n-th pixel if need be.
+_FINEST = 400
 #: Layouts by the least ratio of width to height: columns and rows.
 _LAYOUTS = ((4.5, 1, 4), (2.0, 2, 3), (1.2, 3, 2), (0.0, 5, 1))
 _GAP, _CAPTION = 6, 15
 #: Pixels of the strip per user unit; the qualities of its WebP, tried until it is small enough (bytes of
 #: base64): only noise needs another than the first.
-_SCALE, _QUALITIES, _LARGEST_STRIP = 0.8, (55, 30, 10, 1), 6000
+_SCALE, _QUALITIES, _LARGEST_STRIP = 1.0, (55, 30, 10, 1), 6000
 #: Points of an outline may be left out where it moves by less than so many pixels.
 _TOLERANCE = 0.45
+#: The median of an image needs about so many of its pixels, in even distances.
+_ENOUGH = 4000
 _MASK_COLOUR = "#ffd400"
 
 
@@ -43,7 +48,7 @@ class Images:
     def __init__(self, events: Events, stack: h5py.Dataset) -> None:
         self.events = events
         self.height, self.width = stack.shape[1:]
-        count = min(_SAMPLE, events.count)
+        count = min(_SAMPLE, events.count, max(1, _MOST_BYTES // (stack[0].nbytes or 1)))
         self.numbers = ((np.arange(count) + 0.5) * events.count / count).astype(np.int64)
         self.pixels = np.stack([stack[n] for n in self.numbers.tolist()])
         self.full = float(np.iinfo(stack.dtype).max) if stack.dtype.kind in "ui" else 1.0
@@ -52,10 +57,11 @@ class Images:
     def _background(self) -> Values:
         """Return the median brightness of each background, or of each image: most of it is background."""
         stack = self.events.stack("image_bg")
-        pixels = self.pixels
+        images = iter(self.pixels)
         if stack is not None and _is_readable(stack):
-            pixels = np.stack([stack[n] for n in self.numbers.tolist()])
-        return np.array([float(np.median(image)) for image in pixels])
+            images = (stack[n] for n in self.numbers.tolist())
+        step = max(1, math.isqrt(self.height * self.width // _ENOUGH))
+        return np.array([float(np.median(image[::step, ::step])) for image in images])
 
     @property
     def saturated(self) -> Values:
@@ -75,8 +81,10 @@ def images_of(events: Events) -> Images | None:
 
 
 def _is_readable(stack: h5py.Dataset) -> bool:
-    chunk = int(np.prod(stack.chunks or stack.shape[1:])) * stack.dtype.itemsize
-    return bool(np.prod(stack.shape[1:]) <= _MOST_PIXELS) and chunk <= _LARGEST_CHUNK
+    one, chunk = (
+        math.prod(shape) * stack.dtype.itemsize for shape in (stack.shape[1:], stack.chunks or (0,))
+    )
+    return one <= _LARGEST and chunk <= _LARGEST_CHUNK
 
 
 def strip(images: Images, alt: str) -> tuple[str, int]:
@@ -108,7 +116,7 @@ def strip(images: Images, alt: str) -> tuple[str, int]:
             )
     rgba = sheet[..., [0, 0, 0, 1]]
     for quality in _QUALITIES:
-        data = webp(rgba, quality=quality, method=4, alpha_quality=100)
+        data = webp(rgba, quality=quality, method=2, alpha_quality=100)
         if len(data) <= _LARGEST_STRIP:
             break
     image = f"<image width='{WIDTH}' height='{number(sheet.shape[0] / scale)}' href='{data}'/>"
@@ -140,13 +148,24 @@ def _outlines(images: Images, shown: list[int]) -> Iterator[list[Values]]:
     for n in (int(images.numbers[n]) for n in shown):
         found: list[Values] = []
         if mask is not None and _is_readable(mask):
-            inside = np.pad(mask[n] > 0, 1).astype(float)
-            found = [line[:, ::-1] - 0.5 for line in find_contours(inside, 0.5)]
+            found = _around(mask[n] > 0, find_contours)
         elif isinstance(group, h5py.Group) and isinstance(group.get(str(n)), h5py.Dataset):
             points = np.asarray(group[str(n)])
             found = [points.astype(float) + 0.5] if points.ndim == 2 and points.shape[1] == 2 else []
         largest = sorted(found, key=len, reverse=True)[:3]
-        yield [thinned(points, _TOLERANCE) for points in largest if len(points) > 3]
+        yield [thinned(p[:: len(p) // 1000 + 1], _TOLERANCE) for p in largest if len(p) > 3]
+
+
+def _around(mask: npt.NDArray[np.bool_], find_contours: Callable[..., list[Values]]) -> list[Values]:
+    """Return the lines around what is set in a mask, in pixels, each of shape (n, 2) as x, y."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return []
+    top, left = int(rows[0]), int(columns[0])
+    cut = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+    step = -(-max(cut.shape) // _FINEST)
+    lines = find_contours(np.pad(cut[::step, ::step], 1).astype(float), 0.5)
+    return [(line[:, ::-1] - 0.5) * step + (left, top) for line in lines]
 
 
 def thinned(points: Values, tolerance: float) -> Values:

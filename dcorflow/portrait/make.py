@@ -159,7 +159,9 @@ class _Portrait:
 
     def _strip(self) -> None:
         if self.images is None:
-            self.missing.append("no images: the measurement has none, or they are too large to be shown")
+            there = "image" in self.events.group
+            why = "those of the measurement are too large to sample" if there else "the measurement has none"
+            self.missing.append(f"no images: {why}")
             return
         alt = f"Images of events spread evenly over {self.events.count:,}, with the outlines of their masks"
         svg, count = strip(self.images, alt)

@@ -10,24 +10,41 @@ import numpy.typing as npt
 from dcorflow.dclab_parts import definitions
 from dcorflow.portrait.density import Density, contours, density_of, quantile_levels
 from dcorflow.portrait.events import Events, Values
-from dcorflow.portrait.svg import HEIGHT, LINES, Axes, dots, line, number, svg, webp, webp_base64
+from dcorflow.portrait.svg import (
+    HEIGHT,
+    LINES,
+    Axes,
+    dots,
+    grouped,
+    line,
+    number,
+    svg,
+    text,
+    webp,
+    webp_base64,
+)
 
 #: Shares of the events outside of the contours, as dclab and Shape-Out draw them.
 _QUANTILES = (0.5, 0.95)
 #: Events that the contours' levels are interpolated from.
 _FOR_LEVELS = 20_000
 #: Cells of the picture's raster, two user units wide, and of the thumbnail.
-_CELLS = (164, 114)
+_CELLS = (164, 109)
 _THUMBNAIL = (80, 60)
 _THUMBNAIL_SCALE = 2
 #: From so many events on they are drawn as cells coloured by density, below as dots (user units wide).
 _MANY, _DOT = 100, 4.0
-#: Events outside of these quantiles must not shrink the rest; they are counted instead.
-_TRIMMED = (0.002, 0.998)
+#: Axes reach beyond these quantiles by this share of what lies between: single events far away must not
+#: shrink all others; they are counted instead.
+_TRIMMED, _BEYOND = (0.02, 0.98), 0.4
+#: Room at the ends of an axis.
+_ROOM = 0.05
 #: From few events to many in one place: all middle tones, for light and for dark ground.
 _RAMP = np.array(
     [(86, 120, 205), (39, 152, 196), (38, 174, 140), (132, 186, 60), (232, 176, 20), (240, 120, 30)]
 )
+#: Exponent on the density, so that what is rare is not all of one colour.
+_GAMMA = 0.7
 #: Steps of the ramp: few colours make a small file.
 _STEPS = 12
 _GREY = (128, 128, 128, 255)
@@ -59,10 +76,14 @@ def limits(values: Values, floor: float | None = None) -> tuple[float, float]:
 
     `floor` is a value below which none can lie.
     """
-    low, high = np.quantile(values, _TRIMMED).tolist()
-    room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-    least = float(values.min()) - room if floor is None else max(floor, float(values.min()) - room)
-    return max(low - room, least), min(high + room, float(values.max()) + room)
+    least, most = float(values.min()), float(values.max())
+    low, high = least, most
+    if len(values) >= _MANY:
+        low, high = np.quantile(values, _TRIMMED).tolist()
+        beyond = _BEYOND * (high - low)
+        low, high = max(least, low - beyond), min(most, high + beyond)
+    room = _ROOM * (high - low) or _ROOM * abs(high) or 1.0
+    return low - room if floor is None else max(floor, low - room), high + room
 
 
 def _inside(cloud: Cloud, x: tuple[float, float], y: tuple[float, float]) -> npt.NDArray[np.bool_]:
@@ -79,11 +100,11 @@ def raster(
     if density is not None:
         columns = np.searchsorted(density.x, (across[:-1] + across[1:]) / 2).clip(0, len(density.x) - 1)
         rows = np.searchsorted(density.y, (up[:-1] + up[1:]) / 2).clip(0, len(density.y) - 1)
-        shade = density.values[np.ix_(columns, rows)] / density.values.max()
+        shade = (density.values[np.ix_(columns, rows)] / density.values.max()).clip(0, 1) ** _GAMMA
     ramp = _ramp()
     pixels = np.zeros((*cells, 4), np.uint8)
     shown = counts > 0
-    pixels[shown, :3] = ramp[(shade[shown].clip(0, 1) * (len(ramp) - 1)).round().astype(int)]
+    pixels[shown, :3] = ramp[(shade[shown] * (len(ramp) - 1)).round().astype(int)]
     pixels[shown, 3] = 255
     return np.ascontiguousarray(pixels.transpose(1, 0, 2)[::-1])
 
@@ -107,7 +128,7 @@ class Scatter:
 
     def svg(self, alt: str) -> str:
         """Return the picture."""
-        axes = Axes(54, 10, 2 * _CELLS[0], 2 * _CELLS[1], self.x, self.y)
+        axes = Axes(54, 20, 2 * _CELLS[0], 2 * _CELLS[1], self.x, self.y)
         events = dots(axes.at(*self.cloud), "event", LINES[0], _DOT)
         if len(self.cloud.area) >= _MANY:
             events = self._image(axes)
@@ -117,7 +138,9 @@ class Scatter:
             for points in several
         ]
         frame = axes.frame(feature_label("area_um"), feature_label("deform"))
-        return svg("scatter", alt, [*frame, events, *lines], HEIGHT)
+        note = f"{grouped(self.outside)} outside" if self.outside else ""
+        aside = [text(axes.left + axes.width, axes.top - 6, note, "end", "note")] if note else []
+        return svg("scatter", alt, [*frame, *aside, events, *lines], HEIGHT)
 
     def _image(self, axes: Axes) -> str:
         pixels = raster(self.cloud, self.density, axes, _CELLS)

@@ -49,14 +49,10 @@ def svg(kind: str, alt: str, parts: Iterable[str], height: float = HEIGHT) -> st
     return f"{head}{''.join(parts)}</svg>"
 
 
-def text(
-    x: float, y: float, words: str, anchor: str = "middle", kind: str = "tick", turned: bool = False
-) -> str:
+def text(x: float, y: float, words: str, anchor: str = "middle", kind: str = "tick") -> str:
     """Return one line of text with its baseline at (x, y)."""
-    place = f"x='{number(x)}' y='{number(y)}'"
-    if turned:
-        place += f" transform='rotate(-90 {number(x)} {number(y)})'"
     size = f" font-size='{_LABEL}'" if kind == "label" else ""
+    place = f"x='{number(x)}' y='{number(y)}'"
     return f"<text class='{kind}' {place} text-anchor='{anchor}'{size}>{escape(words)}</text>"
 
 
@@ -157,7 +153,6 @@ class Axes:
         x_label: str = "",
         y_label: str = "",
         x_ticks: Sequence[tuple[float, str]] | None = None,
-        title: str = "",
         most: int = 6,
     ) -> list[str]:
         """Return grid, axes, ticks and labels.
@@ -165,11 +160,10 @@ class Axes:
         Parameters
         ----------
         x_label, y_label
-            What the axes show, with units; without `x_label` the axis has no numbers either.
+            What the axes show, with units; without `x_label` the axis has no numbers either. `y_label`
+            stands above the rectangle, where it can be read and has room.
         x_ticks
             Values and their labels; round numbers by default.
-        title
-            Stands above the rectangle, at its left.
         most
             About how many ticks the upward axis has.
         """
@@ -195,9 +189,7 @@ class Axes:
             parts.append(texts("tick", "middle", [(x, bottom + 14, label) for x, label in across]))
             parts.append(text(self.left + self.width / 2, bottom + 33, x_label, kind="label"))
         if y_label:
-            parts.append(text(13, self.top + self.height / 2, y_label, kind="label", turned=True))
-        if title:
-            parts.append(text(self.left, self.top - 6, title, "start", "label"))
+            parts.append(text(self.left, self.top - 6, y_label, "start", "label"))
         return parts
 
 

@@ -84,12 +84,11 @@ def timeline_of(events: Events, images: Images | None) -> Timeline | None:
 
 
 def _rate(events: Events, time: Values, edges: Values) -> Values:
-    """Return events per second between the edges, also where only blocks of events were read."""
+    """Return events per second between the edges; of blocks of events, from the numbers they have."""
+    if len(time) == events.count:
+        return np.histogram(time, edges)[0] / np.diff(edges)
     order = np.argsort(time, kind="stable")
-    counted = np.arange(1, len(time) + 1) if len(time) == events.count else events.index[order] + 1
-    reached = np.interp(edges, time[order], counted)
-    reached[0] = 0
-    return np.diff(reached) / np.diff(edges)
+    return np.diff(np.interp(edges, time[order], events.index[order])) / np.diff(edges)
 
 
 def medians(time: Values, values: Values, edges: Values) -> Values:
@@ -108,7 +107,7 @@ def medians(time: Values, values: Values, edges: Values) -> Values:
 
 def picture(timeline: Timeline, alt: str) -> str:
     """Return the courses, one below the other."""
-    count = len(timeline.courses)
+    count, rate = len(timeline.courses), timeline.courses["rate"]
     height = (_BOTTOM - _TOP - _GAP * (count - 1)) / count
     parts = []
     for n, (name, course) in enumerate(timeline.courses.items()):
@@ -116,10 +115,12 @@ def picture(timeline: Timeline, alt: str) -> str:
         limits = _limits(course.values, zero=n == 0)
         axes = Axes(54, _TOP + n * (height + _GAP), 328, height, timeline.span, limits)
         x_label = str(definitions().get_feature_label("time")) if n == count - 1 else ""
-        parts += axes.frame(x_label, title=course.label, most=max(3, int(height // 24)))
-        points = axes.at(course.time, course.values)  # NaN interrupts the line
-        parts.append(line(points, f"line{place + 1}", LINES[place]))
-        known = points[np.isfinite(points).all(axis=1)]
+        parts += axes.frame(x_label, course.label, most=max(3, int(height // 24)))
+        points = axes.at(course.time, course.values)
+        known = points[np.isfinite(course.values)]
+        # where nothing happened the line is interrupted; where nothing was read, it goes on
+        silent = np.isnan(course.values) & (np.interp(course.time, rate.time, rate.values) == 0)
+        parts.append(line(points[np.isfinite(course.values) | silent], f"line{place + 1}", LINES[place]))
         if course.places or len(known) < _FEW:
             parts.append(dots(known, f"line{place + 1}", LINES[place], 4.5))
     return svg("time", alt, parts)
