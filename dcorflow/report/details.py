@@ -68,6 +68,7 @@ def details_of(
     body = record.body
     shown |= {
         "flags": [[flag["level"], _cell(flag["text"])] for flag in flags_of(record)],
+        "unseen": _cell(record.portrait.get("missing", "")),
         "cues": _cues(record, member.get("ignore", ())),
         "metadata": _metadata(record),
         "dropped": _pairs(body.get("dropped", ()), "why"),
@@ -119,6 +120,8 @@ def advice(cue: Cue) -> str:
         return f"{verb} '{cue.section}:{cue.key}' in the metadata sheet or a dcorflow.yaml, run again"
     if cue.id.startswith(UNKNOWN_FEATURE):
         return f"to publish without this feature, add '{cue.id}' to check.ignore"
+    if cue.file == "source":
+        return "found in the source only: the prepared file is without it"
     if cue.unfit:
         return "DCOR-Aid would refuse it: repair the source, or leave it out ('use: no')"
     return f"look at the file; where all is well, add '{cue.id}' to check.ignore"

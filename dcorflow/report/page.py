@@ -116,7 +116,7 @@ def build_page(
     }
     ordered = sorted(summary.measurements, key=lambda m: (-levels[m["measurement"]], m["root"], m["source"]))
     shown = ordered[:MAX_ROWS]
-    packed = shelf.pack([plans.subject(m["measurement"]) for m in shown], PACKED)
+    packed = shelf.pack([plans.subject(m) for m in shown], PACKED)
     shown = sorted(shown, key=lambda m: (m["root"], m["source"]))
     by_dataset: dict[str, list[dict[str, Any]]] = {}
     for row in summary.measurements:
@@ -178,9 +178,9 @@ class _Plans:
     def verdicts(self, measurement: str) -> Iterable[str]:
         return (finding[-1] for finding in self._private.get(measurement, ()))
 
-    def subject(self, measurement: str) -> Subject:
-        member = self._members.get(measurement, {})
-        return Subject(measurement, member, self._private.get(measurement, ()))
+    def subject(self, row: Mapping[str, Any]) -> Subject:
+        name, drawn = row["measurement"], row["status"] != "failed"
+        return Subject(name, self._members.get(name, {}), self._private.get(name, ()), drawn)
 
 
 def _row(

@@ -55,11 +55,14 @@ class Subject:
         Its entry in the group plan: supplements with their origins, patterns to ignore.
     private
         Private text found in it: place, kind, text, count and verdict.
+    drawn
+        Whether its portrait belongs to it; that of a failed one is of a former time.
     """
 
     measurement: str
     member: Mapping[str, Any] = field(default_factory=dict)
     private: Sequence[Sequence[str]] = ()
+    drawn: bool = True
 
 
 class Shelf:
@@ -131,7 +134,7 @@ class Shelf:
                 break
             packed[name] = [details, "", ""]
         used = sum(len(parts[0]) for parts in packed.values())
-        self._add_pictures(packed, keys, known, budget - used)
+        self._add_pictures(packed, subjects, keys, known, budget - used)
         lines = [[name, keys[name][0], parts[:1]] for name, parts in packed.items()]
         lines += [[name, keys[name][1], parts[1:]] for name, parts in packed.items() if any(parts[1:])]
         _save(path, lines)
@@ -143,10 +146,16 @@ class Shelf:
         return _deflated(details_of(record, subject.member, subject.private))
 
     def _add_pictures(
-        self, packed: dict[str, list[str]], keys: Mapping[str, list[str]], known: Any, room: int
+        self,
+        packed: dict[str, list[str]],
+        subjects: Sequence[Subject],
+        keys: Mapping[str, list[str]],
+        known: Mapping[tuple[str, str], Any],
+        room: int,
     ) -> None:
         """Add thumbnails and pictures, those that matter most first, until the room is used."""
-        drawn = [name for name in packed if name in self.portraits]
+        drawn = [s.measurement for s in subjects if s.drawn and s.measurement in self.portraits]
+        drawn = [name for name in drawn if name in packed]
         small = min(_THUMBNAILS, _PER_THUMBNAIL * len(drawn), room)
         large = room - small
         for name in drawn:

@@ -88,9 +88,12 @@ function grid(heads, rows, numeric = []) {
 function findings(rows) {
   const items = rows.map(([level, message, file, id, advice]) => {
     const line = make("p", {}, make("span", { class: `pill ${level}`, text: level }), " ", message);
-    line.append(" ", make("span", { class: "muted", text: `${id} (${file === "both" ? "source and prepared" : file})` }));
+    const where = file === "both" ? "source and prepared" : file;
+    line.append(" ", make("span", { class: "muted", text: `(${where})` }));
     const item = make("li", {}, line);
-    if (advice) item.append(make("p", { class: "advice", text: `→ ${advice}` }));
+    const more = make("p", { class: "advice", text: advice ? `→ ${advice}` : "" });
+    if (!advice.includes(id)) more.append(advice ? " · " : "", make("code", { text: id }));
+    item.append(more);
     return item;
   });
   return make("ul", { class: "findings" }, ...items);
@@ -156,6 +159,7 @@ async function details(row, place) {
   if (counted.length) box.append(part("Findings of the integrity check", findings(counted), true, counted.length));
   if ((shown.flags || []).length) box.append(part("Quality of the recording", flagList(shown.flags), true, shown.flags.length));
   if (drawings && (drawings.pictures.length || drawings.missing.length)) box.append(part("Pictures", pictures(drawings, name), true));
+  else if (shown.unseen) box.append(make("p", { class: "muted", text: `No pictures: ${shown.unseen}` }));
   if (shown.private.length) {
     box.append(part("Private text", grid(["place", "kind", "text", "times", "verdict"], shown.private), true, shown.private.length));
   }

@@ -3,7 +3,7 @@
 // quality alerts, date, reason, sample, measurement, private texts].
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const LEVELS = ["nothing", "alerts", "violations", "decide"];
+const LEVELS = ["nothing", "alerts", "violations", "to do"];
 const PER_PAGE = 50;
 const MOST_PRINTED = 2000;
 
@@ -42,7 +42,8 @@ function nameCell(row, place) {
 
 function statusCell(row) {
   const status = DATA.statuses[row[2]];
-  return `<span class="pill ${kindOf(status)}">${escaped(status)}</span>`;
+  const level = row[3] ? `<span class="level level${row[3]} narrow">${LEVELS[row[3]]}</span>` : "";
+  return `<span class="pill ${kindOf(status)}">${escaped(status)}</span>${level}`;
 }
 
 function findingCell(row) {
@@ -69,9 +70,9 @@ const COLUMNS = [
   column("Measurement", nameCell, (row) => row[0], "string", "measurement"),
   column("Dataset", (row) => escaped(datasetOf(row)), datasetOf, "string", "wide"),
   column("Status", statusCell, (row) => row[2], "num", "status"),
-  column("Findings", findingCell, (row) => row[3] * 1e6 + row[7] * 1e3 + row[8] + row[9] + row[14], "num", "found"),
-  column("Events", (row) => (row[4] ? row[4].toLocaleString("en") : ""), (row) => row[4], "num", "wide number"),
-  column("Size", sizeCell, (row) => row[6] || row[5], "num", "wide number"),
+  column("Findings", findingCell, (row) => row[3] * 1e6 + row[7] * 1e3 + row[8] + row[9] + row[14], "num", "wide found"),
+  column("Events", (row) => (row[4] ? row[4].toLocaleString("en") : ""), (row) => row[4], "num", "wide number events"),
+  column("Size", sizeCell, (row) => row[6] || row[5], "num", "wide number size"),
   column("Acquired", (row) => escaped(row[10]), (row) => row[10], "string", "wide date"),
 ];
 
