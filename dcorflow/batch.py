@@ -27,6 +27,7 @@ from dcorflow.errors import FailureClass, UsageError, is_interrupt
 from dcorflow.files import read_json, to_json, write_text
 from dcorflow.memory import LIMITED, MemoryGuard
 from dcorflow.processes import TERMINATED, child_environment, die_with_parent, end_cleanly, exit_words, python
+from dcorflow.progress import JobProgress
 from dcorflow.records import Failure, Record, save_record
 from dcorflow.workdir import Workdir
 
@@ -236,6 +237,8 @@ class _Supervisor:
         self.workers = max(1, min(threads, len(self.entries) // _FILES_PER_WORKER))
         self.threads = max(1, threads // self.workers)
         self.guard = MemoryGuard(memory) if memory and LIMITED in os.environ else None
+        self.sizes = [sum(size for _, size, _ in entry["files"]) for entry in self.entries]
+        self.progress = JobProgress(work, stage, batch, len(self.entries), sum(self.sizes))
         self.queue: SimpleQueue[int] = SimpleQueue()
         for number in self._suspects_last():
             self.queue.put(number)
@@ -244,7 +247,7 @@ class _Supervisor:
         """Do all entries."""
         if self.guard:
             self.guard.start()
-        with ThreadPoolExecutor(self.workers) as pool:
+        with self.progress, ThreadPoolExecutor(self.workers) as pool:
             shares = [f.result() for f in [pool.submit(self._share) for _ in range(self.workers)]]
         if self.guard:
             self.guard.stop()
@@ -267,7 +270,9 @@ class _Supervisor:
         try:
             while True:
                 number = self.queue.get_nowait()
+                self.progress.begin(self._source(number))
                 answer, worker = self._insist(worker, number)
+                self._note(number, answer)
                 worked += bool(answer.get("worked"))
                 if "failed" in answer:
                     failed += 1
@@ -296,7 +301,7 @@ class _Supervisor:
             if "given up" in answer:
                 _fail(self.work, self.stage, self.plan, entry, _DEADLY, "content")
                 attempts.end(entry["measurement"])
-                answer = {"failed": _DEADLY}
+                answer = {"given up": True, "failed": _DEADLY}
             return answer, worker
 
     def _start(self) -> _Worker:
@@ -317,8 +322,16 @@ class _Supervisor:
             return f"it needed {needed} MB of memory, and the job has {self.guard.limit_mb} MB for it"
         return exit_words(code)
 
+    def _note(self, number: int, answer: dict[str, Any]) -> None:
+        """Tell how far the job is."""
+        worked = bool(answer.get("worked")) or "given up" in answer
+        self.progress.end(self._source(number), self.sizes[number], worked, answer.get("failed", ""))
+
+    def _source(self, number: int) -> str:
+        return str(self.entries[number]["files"][0][0])
+
     def _say(self, number: int, text: str) -> None:
-        print(f"{self.entries[number]['files'][0][0]}: {text}", file=sys.stderr, flush=True)
+        print(f"{self._source(number)}: {text}", file=sys.stderr, flush=True)
 
 
 def run_batch(work: Workdir, stage: Stage, batch: str, threads: int, memory: int = 0) -> Counts:

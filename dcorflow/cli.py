@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -32,26 +33,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _discover(args: argparse.Namespace, work: Workdir) -> int:
-    from dcorflow.discover.run import discover
+    from dcorflow.discover.run import discover, found_words
     from dcorflow.files import to_json, write_text
 
     found = discover(_config(work), work)
     if args.stamp:
         write_text(args.stamp, to_json({"unfinished": found.unfinished}))
-    print(_found_words(found.items, found.changes))
+    print(f"discover: {found_words(found.items, found.changes)}")
     return 0
-
-
-def _found_words(items: list[Any], changes: Any) -> str:
-    new = {
-        "new": len(changes.new),
-        "altered": len(changes.altered),
-        "moved": len(changes.moved),
-        "gone": len(changes.gone),
-        "back": len(changes.back),
-    }
-    words = ", ".join(f"{n} {w}" for w, n in new.items() if n)
-    return f"discover: {len(items)} measurements known; {words or 'nothing new'}"
 
 
 def _config(work: Workdir) -> dict[str, Any]:
@@ -107,9 +96,21 @@ def _report(args: argparse.Namespace, work: Workdir) -> int:
     return exit_code(summary, config["check"]["strict"])
 
 
+def _status(args: argparse.Namespace, work: Workdir) -> int:
+    from dcorflow.status import Status
+
+    status = Status(work)
+    if args.json:
+        print(json.dumps(status.as_json(), indent=1))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        print("\n".join(status.lines(width)))
+    return 0
+
+
 def _plan(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.config import load_yaml, resolve_config
-    from dcorflow.discover.run import discover
+    from dcorflow.discover.run import discover, found_words
     from dcorflow.files import printable
 
     if args.configfile:
@@ -123,7 +124,7 @@ def _plan(args: argparse.Namespace, work: Workdir) -> int:
             raise UsageError(f"no run in {work.root} yet: say 'dcorflow -d DIR plan --configfile FILE'")
         config = _config(work)
     found = discover(config, work, dry=True)
-    print(_found_words(found.items, found.changes))
+    print(f"discover: {found_words(found.items, found.changes)}")
     pending = found.pending
     waiting = [i for i in found.items if i.state == "in progress"]
     problems = [i for i in found.items if i.state == "problem"]
@@ -253,6 +254,10 @@ def make_parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("plan", help="Say what a run would do, without writing anything.")
     sub.add_argument("--configfile", type=Path, help="configuration (default: that of the last run)")
     sub.set_defaults(function=_plan)
+    text = "Only reads; may be called at any time, while a run is going on, too."
+    sub = commands.add_parser("status", help="Say how far a run is, or how it ended.", description=text)
+    sub.add_argument("--json", action="store_true", help="print it as JSON")
+    sub.set_defaults(function=_status)
     commands.add_parser("report", help="Write the summary again and print it.").set_defaults(function=_report)
     add_upload_commands(commands)
     _add_stages(commands)

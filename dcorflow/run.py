@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import functools
@@ -9,7 +10,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +18,9 @@ from dcorflow.config import Config, resolve_config
 from dcorflow.discover.run import check_settings
 from dcorflow.errors import UsageError
 from dcorflow.files import key_of, read_json, to_json, write_if_changed
+from dcorflow.head import note_end, note_start
 from dcorflow.memory import LIMITED
+from dcorflow.progress import pass_of
 from dcorflow.report.page import write_page
 from dcorflow.report.summary import Summary, exit_code, gather
 from dcorflow.report.tables import write_report
@@ -25,6 +28,7 @@ from dcorflow.report.words import last_lines
 from dcorflow.secret import hide_token
 from dcorflow.server import adopt_facts, find_server
 from dcorflow.templates import write_templates
+from dcorflow.ticker import start_ticker
 from dcorflow.workdir import Workdir
 
 #: Lines of Snakemake's log that tell a user nothing and that no option silences.
@@ -45,6 +49,8 @@ _lock: list[IO[str]] = []
 #: When this process began its run (`time.monotonic`).
 _began = time.monotonic()
 _JOB_FAILED = "a job failed; its log below logs/ says why"
+#: Ends the lines that show how far the run is.
+_stop_ticker: list[Callable[[], None]] = []
 
 
 def settings_or_exit(config: Mapping[str, Any]) -> Config:
@@ -164,6 +170,15 @@ def start_run(settings: Config) -> None:
     _lock.append(stream)
     hide_token()
     write_if_changed(work.config, to_json(settings))
+    note_start(work)
+    _stop_ticker.append(start_ticker(work, pass_of(work), _handlers()))
+    atexit.register(_stop_ticker[-1])
+
+
+def _handlers() -> list[logging.Handler]:
+    from snakemake.logging import logger
+
+    return list(logger.handlers)
 
 
 def _last_words(log: Path) -> str:
@@ -188,23 +203,30 @@ def _write_page(
 def end_run(succeeded: bool) -> None:
     """Write the report, print the last lines, and end with the verdict as exit code."""
     work = Workdir(Path.cwd())
-    seconds = time.monotonic() - _began
+    for stop in _stop_ticker:
+        stop()
+    code = _last_steps(work, succeeded, time.monotonic() - _began)
+    note_end(work, code)
+    sys.exit(code)
+
+
+def _last_steps(work: Workdir, succeeded: bool, seconds: float) -> int:
     if not (work.state / "discover.done").exists():
         words = _last_words(work.log("discover", "discover"))
         print(words, file=sys.stderr)
         with contextlib.suppress(UsageError, OSError, ValueError):
             _write_page(work, read_json(work.config), gather(work), [words], seconds)
-        sys.exit(1)
+        return 1
     try:
         summary = write_report(work)
         settings = read_json(work.config)
         told = write_templates(work, settings, summary)
     except (UsageError, OSError) as error:
         print(f"dcorflow: no report could be written: {error}", file=sys.stderr)
-        sys.exit(1)
+        return 1
     _write_page(work, settings, summary, [] if succeeded else [_JOB_FAILED], seconds)
     print("\n".join([*last_lines(summary, work), *(f"next: {words}" for words in told)]), flush=True)
     code = exit_code(summary, settings["check"]["strict"])
     if not succeeded:
         print(f"dcorflow: {_JOB_FAILED}. Run again to go on.", file=sys.stderr)
-    sys.exit(0 if succeeded and not code else 1)
+    return 0 if succeeded and not code else 1

@@ -133,6 +133,20 @@ class Workdir:
         """Present while a job works on a measurement; tells which one killed it."""
         return self.state / "attempts" / f"{measurement}.json"
 
+    @property
+    def run(self) -> Path:
+        """Who runs the workflow here, since when, and how the last run ended."""
+        return self.state / "run.json"
+
+    @property
+    def todo(self) -> Path:
+        """What discover found to do in this run, by batch."""
+        return self.state / "todo.json"
+
+    def progress(self, stage: str, name: str) -> Path:
+        """How far a job is, for people to look at."""
+        return self.state / "progress" / f"{name}.{stage}.json"
+
     def log(self, rule: str, name: str) -> Path:
         """The log file of one job."""
         return self.root / "logs" / rule / f"{name}.log"

@@ -22,8 +22,16 @@ SNAKEFILE = REPOSITORY / "Snakefile"
 TASK = "upload_job.dcoraid-task"
 TEMPORARY = ".dcorflow-"
 FIELDS = {"authors": ["A. Name", "B. Name"], "license_id": "CC0-1.0", "owner_org": "my-circle"}
-#: Files that every start writes anew: that discover ran, its log, and Snakemake's own notes.
-EVERY_RUN = ("results/.state/discover.done", "logs/discover/discover.log", ".snakemake/")
+#: Files that every start writes anew: that discover ran, its log, who runs, how far it is, and
+#: Snakemake's own notes.
+EVERY_RUN = (
+    "results/.state/discover.done",
+    "results/.state/run.json",
+    "results/.state/todo.json",
+    "results/.state/progress/",
+    "logs/discover/discover.log",
+    ".snakemake/",
+)
 
 
 class Seen(NamedTuple):

@@ -240,7 +240,7 @@ class TestMeter:
         clock[0] += 50
         meter.count(50_000_000)
         meter.count(0)
-        assert stream.getvalue() == "blood: 100 of 400 MB, 2.0 MB/s, 2 min left\n"
+        assert stream.getvalue() == "blood: 100 MB of 400 MB, 2 MB/s, 2 min left\n"
 
     def test_stops_a_transfer(self) -> None:
         stop = threading.Event()

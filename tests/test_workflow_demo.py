@@ -172,7 +172,15 @@ def test_columns_of_the_summary(demo: Demo) -> None:
 def test_layout(demo: Demo) -> None:
     results = demo.run.results
     found = {p for p, seen in snapshot(results).items() if seen.sha256 != "folder"}
-    expected = {"inventory.tsv", "summary.tsv", "junit.xml", "companions.tsv", "privacy.tsv", *TEMPLATES}
+    expected = {
+        "inventory.tsv",
+        "report.html",
+        "summary.tsv",
+        "junit.xml",
+        "companions.tsv",
+        "privacy.tsv",
+        *TEMPLATES,
+    }
     expected |= {f"records/{demo.rows[source]['measurement']}.json" for source in READY}
     for folder, names in RESOURCES.items():
         expected |= {f"datasets/{IDS[folder]}/{name}" for name in (*names, TASK)}
@@ -316,7 +324,8 @@ def test_second_run_does_nothing(demo: Demo) -> None:
         result = demo.run.good()
     assert third.files == set()
     written = changed(third.before, third.after)
-    assert {p for p in written if p.startswith("results/")} == {"results/.state/discover.done"}
+    notes = {f"results/.state/{name}" for name in ("discover.done", "run.json", "todo.json")}
+    assert {p for p in written if p.startswith("results/")} == notes
     assert all(p.startswith(EVERY_RUN) for p in written)
     assert "13 measurements: 10 ready, 1 excluded, 2 failed" in result.stdout
     assert demo.run.rows() == demo.rows

@@ -12,6 +12,7 @@ from typing import Any
 from dcorflow.deleted import load_deleted
 from dcorflow.files import TEMP_PREFIX, clean_leftovers, read_json, to_json, write_if_changed
 from dcorflow.naming import natural_key
+from dcorflow.records import RecordIndex
 from dcorflow.source.inventory import Item
 from dcorflow.workdir import Workdir
 
@@ -195,6 +196,19 @@ def holds(line: dict[str, Any] | None, entry: dict[str, Any], body_key: str, on_
     place = (entry["dataset"], entry["name"])
     same_place = (line["dataset"], prepared.get("name")) == place
     return same_place and on_disk.get(place) == (prepared["size"], prepared["mtime_ns"])
+
+
+def todo_of(members: list[Item], prepare: set[str], edit: set[str], index: RecordIndex) -> dict[str, int]:
+    """Return how many measurements and bytes of a batch there are, and are to be prepared or edited.
+
+    `failed` counts those that failed before and are not tried again.
+    """
+    todo = {"total": len(members), "bytes": sum(i.size for i in members)}
+    for word, which in (("prepare", prepare), ("edit", edit)):
+        todo[word] = len(which)
+        todo[f"{word}_bytes"] = sum(i.size for i in members if i.measurement in which)
+    failed = [i for i in members if (index.get(i.measurement) or {}).get("failure")]
+    return todo | {"failed": sum(i.measurement not in prepare for i in failed)}
 
 
 def check_holds(line: dict[str, Any] | None, expected: Callable[[dict[str, Any]], str]) -> bool:

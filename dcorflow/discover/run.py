@@ -32,10 +32,11 @@ from dcorflow.discover.plan import (
     forget_datasets,
     holds,
     scan_datasets,
+    todo_of,
 )  # fmt: skip
 from dcorflow.discover.unfinished import unfinished_groups
 from dcorflow.errors import UsageError
-from dcorflow.files import clean_leftovers, read_json, to_json, write_if_changed
+from dcorflow.files import clean_leftovers, read_json, to_json, write_if_changed, write_text
 from dcorflow.metadata.fields import title_problems
 from dcorflow.metadata.folders import FolderSettings
 from dcorflow.metadata.matching import subject_of
@@ -44,12 +45,14 @@ from dcorflow.metadata.sheet import DatasetSheet, MeasurementSheet, load_sheet
 from dcorflow.privacy.plain import without_private
 from dcorflow.privacy.redact import Redactor
 from dcorflow.privacy.settings import plan_of_prepare, plan_of_scan, privacy_problems
+from dcorflow.progress import forget_progress
 from dcorflow.recipes import body_key, check_key, portrait_key, tail_key
 from dcorflow.records import RecordIndex
 from dcorflow.source.identity import Changes, Matcher
 from dcorflow.source.inventory import Item, load_inventory, save_inventory
 from dcorflow.source.neighbours import Neighbours
 from dcorflow.source.walk import Tree, walk
+from dcorflow.wording import number
 from dcorflow.workdir import TASK_NAME, Workdir
 
 
@@ -81,6 +84,7 @@ class _Pass:
         self.items = load_inventory(work.inventory)
         self.planner = Planner(work, dry)
         self.wanted: dict[str, Wanted] = {}
+        self.todo: dict[str, dict[str, int]] = {}
         self.folders = FolderSettings(self.trees)
 
     def _walk(self, root: Path) -> Tree:
@@ -132,10 +136,22 @@ class _Pass:
                 clean_leftovers(folder)
             save_inventory(self.work.inventory, self.items)
             forget_datasets(self.work, renamed)
+            forget_progress(self.work)
+            write_text(self.work.todo, to_json(self._todo(changes, groups)))
             plan = {"groups": groups, "warnings": self.warnings}
             write_if_changed(self.work.state / "plan.json", to_json(plan))
         unfinished = unfinished_groups(self.work, groups, set(self.planner.pending.written))
         return Discovery(self.items, changes, self.planner.pending, unfinished, self.warnings)
+
+    def _todo(self, changes: Changes, groups: dict[str, list[str]]) -> dict[str, Any]:
+        """Return what there is to do in this run, for those who watch it."""
+        datasets = {group: len(read_json(self.work.group(group))["datasets"]) for group in groups}
+        return {
+            "found": found_words(self.items, changes),
+            "problems": sum(item.state == "problem" for item in self.items),
+            "batches": self.todo,
+            "groups": datasets,
+        }
 
     def _resolve(self) -> list[str]:
         """Settle what the settings want of each measurement; return all that is wrong with them."""
@@ -224,6 +240,7 @@ class _Pass:
                 {"batch": batch, "edits": edits},
                 bool(retail),
             )
+            self.todo[batch] = todo_of(members, {*redo}, {*retail}, self.index)
         self.planner.forget("batches", batches)
         self.planner.forget("edits", batches)
 
@@ -315,6 +332,19 @@ class _Pass:
             for d in settled["datasets"]
             if any(on_disk.get((d["dataset"], name)) != tuple(stat) for name, stat in d["files"].items())
         ]
+
+
+def found_words(items: list[Item], changes: Changes) -> str:
+    """Say how many measurements are known, and what is new about them."""
+    new = {
+        "new": len(changes.new),
+        "altered": len(changes.altered),
+        "moved": len(changes.moved),
+        "gone": len(changes.gone),
+        "back": len(changes.back),
+    }
+    words = ", ".join(f"{n:,} {w}" for w, n in new.items() if n)
+    return f"{number(len(items), 'measurement')} known; {words or 'nothing new'}"
 
 
 def check_settings(config: Config, work: Path) -> Config:

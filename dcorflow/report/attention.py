@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from dcorflow.files import printable
 from dcorflow.report.summary import Summary
-from dcorflow.report.words import all_warnings, number
+from dcorflow.report.words import all_warnings
+from dcorflow.wording import number
 
 #: What a person has to decide, what should be looked at, and what is good to know.
 Level = Literal["act", "look", "note"]

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 from dcorflow.files import printable
 from dcorflow.report.summary import STATUSES
-from dcorflow.report.words import number, size_text
 from dcorflow.server import Server
+from dcorflow.wording import number, size_text
 from dcorflow.workdir import TASK_NAME
 
 #: The statuses of datasets, those first that need attention most.

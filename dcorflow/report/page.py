@@ -25,8 +25,8 @@ from dcorflow.report.cards import make_cards
 from dcorflow.report.charts import Chart, events_chart, ratio_chart, status_chart, timeline_chart
 from dcorflow.report.shelf import Shelf, Subject, stats_of
 from dcorflow.report.summary import STATUSES, Summary
-from dcorflow.report.words import number, size_text
 from dcorflow.server import Server, find_server
+from dcorflow.wording import number, size_text
 from dcorflow.workdir import Workdir
 
 #: Raised when the same results would give another page than before.

@@ -12,7 +12,10 @@ from dcorflow.task import settle, withdraw_tasks
 from dcorflow.upload.outcome import add_outcomes
 from dcorflow.workdir import Workdir
 
-STATUSES = ("ready", "excluded", "failed", "in progress", "gone")
+IN_PROGRESS = "in progress"
+STATUSES = ("ready", "excluded", "failed", IN_PROGRESS, "gone")
+#: Why a measurement is not ready of which there is nothing to tell yet.
+INTERRUPTED = "not prepared yet: the run was interrupted"
 #: Statuses of datasets that the upload gives; their reasons stand in the summary.
 _UPLOADED = ("unsettled", "draft", "upload failed", "changed", "late")
 #: What discover's states are called for measurements that no group has settled.
@@ -39,10 +42,12 @@ class Summary:
         return Counter(m["status"] for m in self.measurements)
 
 
-def gather(work: Workdir) -> Summary:
+def gather(work: Workdir, judge_rest: bool = True) -> Summary:
     """Collect what the task jobs decided; what no job has settled since is judged afresh.
 
-    Opens one file per group of datasets, and records only of groups that are not settled.
+    Opens one file per group of datasets, and records only of groups that are not settled. Without
+    `judge_rest` these are `in progress`, no record is opened and nothing written: for a look at a run
+    that is going on.
     """
     items = load_inventory(work.inventory)
     upload = _upload_settings(work)
@@ -53,10 +58,14 @@ def gather(work: Workdir) -> Summary:
     summary = Summary(warnings=plan["warnings"], items=items)
     rows: dict[str, dict[str, Any]] = {}
     for group, batches in plan["groups"].items():
+        if not judge_rest and not is_settled(work, group, batches):
+            continue
         decisions = _decisions(work, group, batches)
         add_outcomes(work, upload, group, decisions)
         summary.datasets += [{**dataset, "group": group} for dataset in decisions["datasets"]]
         rows |= {row["measurement"]: row for row in decisions["measurements"]}
+    if not judge_rest:
+        summary.datasets += _datasets_in_progress(items, {d["dataset"] for d in summary.datasets})
     datasets = {d["dataset"]: d for d in summary.datasets}
     for item in items:
         row = rows.get(item.measurement) or _unsettled_row(item)
@@ -69,6 +78,24 @@ def gather(work: Workdir) -> Summary:
     return summary
 
 
+def _datasets_in_progress(items: list[Item], settled: set[str]) -> list[dict[str, Any]]:
+    """Return the datasets that no task job has settled."""
+    sources = {i.dataset: i.key for i in items if i.dataset and i.dataset not in settled}
+    empty = {"reason": "", "dataset_id": "", "group": ""}
+    return [
+        {
+            "dataset": d,
+            "source": s,
+            "title": d,
+            "status": IN_PROGRESS,
+            "warnings": [],
+            "companions": [],
+            **empty,
+        }
+        for d, s in sources.items()
+    ]
+
+
 def _upload_settings(work: Workdir) -> dict[str, Any]:
     try:
         settings: dict[str, Any] = read_json(work.config)["upload"]
@@ -79,17 +106,24 @@ def _upload_settings(work: Workdir) -> dict[str, Any]:
 
 def _decisions(work: Workdir, group: str, batches: list[str]) -> dict[str, Any]:
     """Return the stored decisions about a group, made anew where something is newer than they."""
-    settled, plan, stamp = work.settled(group), work.group(group), work.stamp("task", group)
-    try:
-        done = stamp.stat().st_mtime_ns
-        if done >= plan.stat().st_mtime_ns and not _is_newer(work, batches, done):
-            stored: dict[str, Any] = read_json(settled)
+    if is_settled(work, group, batches):
+        try:
+            stored: dict[str, Any] = read_json(work.settled(group))
             return stored
-    except (OSError, ValueError):
-        pass
+        except (OSError, ValueError):
+            pass
     decisions = settle(work, group, write=False)
     withdraw_tasks(work, decisions)
     return decisions
+
+
+def is_settled(work: Workdir, group: str, batches: list[str]) -> bool:
+    """Return whether the task job of a group has seen the present plans and records of its batches."""
+    try:
+        done = work.stamp("task", group).stat().st_mtime_ns
+        return done >= work.group(group).stat().st_mtime_ns and not _is_newer(work, batches, done)
+    except OSError:
+        return False
 
 
 def _is_newer(work: Workdir, batches: list[str], done: int) -> bool:
@@ -105,12 +139,12 @@ def _is_newer(work: Workdir, batches: list[str], done: int) -> bool:
 
 
 def _unsettled_row(item: Item) -> dict[str, Any]:
-    reason = item.reason or "not prepared yet: the run was interrupted"
+    reason = item.reason or INTERRUPTED
     return {
         "measurement": item.measurement,
         "dataset": item.dataset,
         "source": item.source,
-        "status": _UNSETTLED.get(item.state, "in progress"),
+        "status": _UNSETTLED.get(item.state, IN_PROGRESS),
         "reason": reason,
         "retry": False,
         "by_policy": False,

@@ -9,19 +9,22 @@ from typing import Any
 from dcorflow.convert import TRUNCATED
 from dcorflow.files import escape, printable
 from dcorflow.metadata.fields import is_generic_title
-from dcorflow.report.summary import STATUSES, Summary
+from dcorflow.report.summary import IN_PROGRESS, INTERRUPTED, STATUSES, Summary
+from dcorflow.wording import number, size_text
 from dcorflow.workdir import TASK_NAME, Workdir
 
 #: Reasons shown at the end of a run; all of them stand in the summary.
 _SHOWN = 12
+#: Statuses of measurements whose reasons are shown, the most important first.
+_ORDER = {"failed": 0, "excluded": 1, IN_PROGRESS: 2, "gone": 3}
 #: Verdicts on private text that a person should act on.
 _PRIVATE = ("blocks", "warned")
 #: Statuses of datasets whose reasons are shown at the end of a run.
 _TELL = ("blocked", "upload failed", "changed", "late")
 
 
-def last_lines(summary: Summary, work: Workdir) -> list[str]:
-    """Return what a person wants to know at the end of a run, and what to do next."""
+def last_lines(summary: Summary, work: Workdir, running: bool = False) -> list[str]:
+    """Return what a person wants to know at the end of a run, or while it is `running`; what to do next."""
     counts = summary.counts()
     total = len(summary.measurements)
     if not total:
@@ -29,12 +32,13 @@ def last_lines(summary: Summary, work: Workdir) -> list[str]:
     words = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
     lines = ["", f"{number(total, 'measurement')}: {words}"]
     several = len({m["root"] for m in summary.measurements}) > 1
-    for status, row in _worth_showing(summary):
+    worth = [m for m in summary.measurements if m["status"] in _ORDER and not (running and _is_waiting(m))]
+    worth.sort(key=lambda m: (_ORDER[m["status"]], m["source"]))
+    for row in worth[:_SHOWN]:
         root = f"{row['root']}/" if several else ""
-        lines.append(f"  {status:12} {root}{_where(row)}: {row['reason']}")
-    hidden = sum(counts[s] for s in STATUSES[1:]) - _SHOWN
-    if hidden > 0:
-        lines.append(f"  ... and {hidden} more in {_relative(work.summary)}")
+        lines.append(f"  {row['status']:12} {root}{_where(row)}: {row['reason']}")
+    if len(worth) > _SHOWN:
+        lines.append(f"  ... and {len(worth) - _SHOWN} more in {_relative(work.summary)}")
     state = Counter(d["status"] for d in summary.datasets)
     words = ", ".join(f"{n} {s}" for s, n in sorted(state.items()))
     lines.append(f"{number(len(summary.datasets), 'dataset')}: {words}")
@@ -51,8 +55,9 @@ def last_lines(summary: Summary, work: Workdir) -> list[str]:
     if sizes:
         before, after = (sum(int(s[n]) for s in sizes) for n in (0, 1))
         lines.append(f"size: {size_text(before)} -> {size_text(after)}")
-    lines.append(f"results: {work.results} (summary.tsv says it all)")
-    return [printable(line) for line in lines + _advice(summary, counts)]
+    says = "written at the end of the run" if running else "says it all"
+    lines.append(f"results: {work.results} (summary.tsv {says})")
+    return [printable(line) for line in lines + _advice(summary, counts, running)]
 
 
 def _private_words(summary: Summary) -> list[str]:
@@ -69,11 +74,6 @@ def _private_words(summary: Summary) -> list[str]:
     return [
         f"private text in {where} ({shown}): {number(len(found), 'entry', 'entries')} in results/privacy.tsv"
     ]
-
-
-def number(count: int, what: str, several: str = "") -> str:
-    """Return a number and what it counts, in the plural where it is not one."""
-    return f"{count} {what if count == 1 else several or f'{what}s'}"
 
 
 def _findings(summary: Summary) -> list[str]:
@@ -96,11 +96,9 @@ def _findings(summary: Summary) -> list[str]:
     return lines
 
 
-def _worth_showing(summary: Summary) -> list[tuple[str, dict[str, Any]]]:
-    order = {"failed": 0, "excluded": 1, "in progress": 2, "gone": 3}
-    rows = [m for m in summary.measurements if m["status"] in order]
-    rows.sort(key=lambda m: (order[m["status"]], m["source"]))
-    return [(m["status"], m) for m in rows[:_SHOWN]]
+def _is_waiting(row: dict[str, Any]) -> bool:
+    """Return whether nothing keeps a measurement back but that its turn is not over."""
+    return row["status"] == IN_PROGRESS and row["reason"] == INTERRUPTED
 
 
 def all_warnings(summary: Summary) -> list[str]:
@@ -126,17 +124,7 @@ def _relative(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def size_text(count: int) -> str:
-    """Return a number of bytes with its unit."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.4g} TB"
-
-
-def _advice(summary: Summary, counts: Counter[str]) -> list[str]:
+def _advice(summary: Summary, counts: Counter[str], running: bool) -> list[str]:
     advice = []
     if counts["failed"]:
         advice.append(
@@ -144,7 +132,7 @@ def _advice(summary: Summary, counts: Counter[str]) -> list[str]:
         )
     if any(m["retry"] for m in summary.measurements):
         advice.append("run again: not everything failed for good, the next run tries it anew")
-    if counts["in progress"]:
+    if counts[IN_PROGRESS] and not running:
         advice.append("run again later: some measurements are not finished")
     if gaps := sum(m["gaps"] > 0 for m in summary.measurements):
         advice.append(

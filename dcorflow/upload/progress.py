@@ -8,6 +8,7 @@ import time
 from typing import TextIO
 
 from dcorflow.upload.failures import Stopped
+from dcorflow.wording import duration, size_text
 
 #: Seconds between two lines in a log, and between two drawings of the bar.
 _LOG_PAUSE, _BAR_PAUSE = 30.0, 0.5
@@ -72,7 +73,7 @@ class Meter:
         left = (self.total - self.done) / rate if rate else 0
         share = min(1.0, self.done / max(self.total, 1))
         words = (
-            f"{self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s, {_time(left)} left"
+            f"{size_text(self.done)} of {size_text(self.total)}, {size_text(rate)}/s, {duration(left)} left"
         )
         if self._bar:
             full = round(share * _BAR_WIDTH)
@@ -86,9 +87,3 @@ class Meter:
         """Tell something about the dataset."""
         with self._mutex:
             print(f"{chr(10) if self._bar else ''}{self.name}: {text}", file=self._stream, flush=True)
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{rest} s"

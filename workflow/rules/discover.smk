@@ -13,4 +13,4 @@ checkpoint discover:
     message:
         "Look for new and changed measurements"
     shell:
-        "{params.command} discover {output:q} 2> {log:q}"
+        "{params.command} discover {output:q} > {log:q} 2>&1"

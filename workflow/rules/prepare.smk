@@ -20,7 +20,7 @@ rule compress:
     message:
         "Compress and repack {wildcards.batch}"
     shell:
-        "{params.command} batch compress {wildcards.batch} {threads} {resources.mem_mb} 2> {log:q}"
+        "{params.command} batch compress {wildcards.batch} {threads} {resources.mem_mb} > {log:q} 2>&1"
 
 
 rule check:
@@ -45,7 +45,7 @@ rule check:
     message:
         "Check {wildcards.batch} against its sources"
     shell:
-        "{params.command} batch check {wildcards.batch} {threads} {resources.mem_mb} 2> {log:q}"
+        "{params.command} batch check {wildcards.batch} {threads} {resources.mem_mb} > {log:q} 2>&1"
 
 
 rule merge_metadata:
@@ -68,4 +68,4 @@ rule merge_metadata:
     message:
         "Merge metadata of {wildcards.batch}"
     shell:
-        "{params.command} batch merge_metadata {wildcards.batch} 1 {resources.mem_mb} 2> {log:q}"
+        "{params.command} batch merge_metadata {wildcards.batch} 1 {resources.mem_mb} > {log:q} 2>&1"

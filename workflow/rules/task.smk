@@ -14,4 +14,4 @@ rule task:
     message:
         "Write tasks of {wildcards.group}"
     shell:
-        "{params.command} task {wildcards.group} 2> {log:q}"
+        "{params.command} task {wildcards.group} > {log:q} 2>&1"

@@ -16,7 +16,7 @@ rule upload_dataset:
     message:
         "Upload datasets of {wildcards.group}"
     shell:
-        "{params.command} upload {wildcards.group} {params.turn} 2> {log:q}"
+        "{params.command} upload {wildcards.group} {params.turn} > {log:q} 2>&1"
 
 
 rule upload:
