@@ -1,9 +1,11 @@
 """Run the benchmarks and write figures, tables and a plot into bench/ (`make bench`).
 
-    bench.py [--only PART ...] [--size 1000] [--turns 5] [--measurements 1000] [--quick] [--tables]
+    bench.py [--only PART ...] [--files 'raw blood' ...] [--size 1000] [--turns 5] [--measurements 1000]
+             [--quick] [--tables]
 
-Takes about half an hour on two cores; `--quick` a few minutes, for a first impression. Parts that
-are not run keep the figures they have in bench/results.json. `--tables` only writes the tables.
+Takes about half an hour on two cores; `--quick` a few minutes, for a first impression. Parts and
+files that are not run keep the figures they have in bench/results.json, which is written after each
+file. `--tables` only writes the tables.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench_cells import CELLS, LAYOUTS
 from bench_measure import table
 from bench_plot import figure
 
@@ -37,6 +40,17 @@ extrapolated from the wall time with one and with two. "random" is the time to r
 random place. "prepared again" is a prepared file as input. "decode and digest" is what it takes to
 verify all checksums of a prepared file and to take the digests of its content. "by hand" are the
 functions of dclab and dcoraid that DCKit and DCOR-Aid call, which verify nothing.
+
+Parts can be run one by one; what is not run keeps its figures. With 5 turns on two cores:
+
+    python scripts/bench.py --only engine --files 'raw blood'    2 to 3 minutes for each file
+    python scripts/bench.py --only cold                          2 minutes
+    python scripts/bench.py --only large                         4 minutes
+    python scripts/bench.py --only chain                         3 minutes
+    python scripts/bench.py --only many                          5 minutes: 200 files in one batch
+    python scripts/bench.py --only workflow                      5 minutes
+
+`bench/results.json` says for each part how many seconds it took.
 """
 TITLES = {
     "engine": "One file: dcorflow compress beside dclab-compress",
@@ -47,6 +61,7 @@ TITLES = {
     "workflow": "The whole workflow",
     "scale": "Very many measurements",
 }
+FILES = [f"{layout} {cells}" for layout in LAYOUTS for cells in CELLS]
 MARKS = ("<!-- figures of make bench -->", "<!-- end of figures -->")
 
 
@@ -63,13 +78,14 @@ def commands(args: argparse.Namespace) -> dict[str, list[list[str]]]:
     """Return what to run for each part."""
     turns = ["--turns", str(args.turns)]
     sized = ["bench_engine.py", "--size", str(args.size), *turns]
+    files = [name.split() for name in args.files or FILES]
     large = ["bench_engine.py", "--size", str(3 * args.size), *turns]
     raw = ["--layouts", "raw", "--cells", "blood"]
     fewer = ["--turns", str(min(3, args.turns))]
     return {
         "engine": [
-            [*sized, "--layouts", "raw"],
-            [*sized, "--layouts", "gzip", "contiguous", "mebibyte", "--threads", "2"],
+            [*sized, "--layouts", layout, "--cells", cells, *([] if layout == "raw" else ["--threads", "2"])]
+            for layout, cells in files
         ],
         "cold": [[*sized, *raw, "--threads", "2", "--cold"]],
         "large": [[*large, *raw, "--threads", "2", "--brief"]],
@@ -88,6 +104,26 @@ def run(command: list[str]) -> Rows:
     )
     rows: Rows = json.loads(done.stdout.splitlines()[-1])
     return rows
+
+
+def merged(old: Rows, new: Rows) -> Rows:
+    """Return rows with those of the files measured again in the place of the old ones."""
+    again = {row.get("file") for row in new}
+    rows = [row for row in old if row.get("file") not in again] + new
+    order = {name: number for number, name in enumerate(FILES)}
+    return sorted(rows, key=lambda row: order.get(str(row.get("file")).partition(",")[0], -1))
+
+
+def measure_part(part: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Run a part and keep its figures, file by file."""
+    start = time.monotonic()
+    rows: Rows = results.get(part, {}).get("rows", []) if part == "engine" and args.files else []
+    for command in commands(args)[part]:
+        rows = merged(rows, run(command))
+        seconds = round(time.monotonic() - start)
+        results[part] = {"machine": machine(), "seconds": seconds, "rows": rows}
+        (BENCH / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(f"bench: {part} took {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
 
 def cell(row: dict[str, Any], name: str, digits: int = 2, scale: float = 1.0) -> str:
@@ -206,6 +242,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", default=list(TITLES), choices=list(TITLES), metavar="PART")
+    parser.add_argument("--files", nargs="+", choices=FILES, metavar="FILE", help="of the part 'engine'")
     parser.add_argument("--size", type=float, default=1000, help="decoded MB of the files")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--measurements", type=int, default=1000)
@@ -222,11 +259,7 @@ def main() -> int:
     file = BENCH / "results.json"
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for part in [] if args.tables else args.only:
-        start = time.monotonic()
-        rows = [row for command in commands(args)[part] for row in run(command)]
-        results[part] = {"machine": machine(), "rows": rows}
-        file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        print(f"bench: {part} took {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        measure_part(part, args, results)
     write(results)
     return 0
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+#: Bytecode is kept, as it is for installed programs.
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT / "bench" / "work" / "bytecode")}
+ENVIRONMENT = {**os.environ, **BYTECODE, "PYTHONPATH": str(ROOT)}
 #: Command that takes the file to read and the file to write.
 PEER = [sys.executable, "-c", "from dclab.cli import compress; compress()"]
 

@@ -1,5 +1,6 @@
 """Tables and plot of the benchmark."""
 
+import argparse
 import json
 import xml.etree.ElementTree as ElementTree
 
@@ -58,6 +59,22 @@ def test_figures_go_into_both_readmes(folder):
     full = (folder / "bench" / "README.md").read_text(encoding="utf-8")
     assert "| raw & blood | compat, extrapolated | 8 | 0.50 | 20.00 |" in full
     assert len({line.count("|") for line in full.splitlines() if line.startswith("|")}) == 1
+
+
+def test_a_file_measured_again_replaces_its_figures_only(folder, monkeypatch):
+    """Parts can be run file by file; the others keep what they have."""
+    old = [{"file": f"{name}, 1 GB", "program": "compat", "wall": 9} for name in bench.FILES]
+    results = {"engine": {"machine": "a machine", "rows": old}}
+    arguments = argparse.Namespace(files=["raw blood"], size=1000, turns=1, many=1, measurements=1, scale=[1])
+    new = [{"file": "raw blood, 1 GB", "program": p, "wall": 1} for p in ("compat", "best")]
+    commands = []
+    monkeypatch.setattr(bench, "run", lambda command: commands.append(command) or new)
+    bench.measure_part("engine", arguments, results)
+    assert len(commands) == 1 and "raw" in commands[0] and "blood" in commands[0]
+    assert json.loads((folder / "bench" / "results.json").read_text(encoding="utf-8")) == results
+    rows = results["engine"]["rows"]
+    assert [row["file"].partition(",")[0] for row in rows] == ["raw blood", *bench.FILES]
+    assert [row["wall"] for row in rows[:3]] == [1, 1, 9]
 
 
 def test_plot_shows_every_file():

@@ -8,6 +8,7 @@ parameter of the encoder, so these are free.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,11 +71,16 @@ class Encoding:
         itemsize
             Bytes per element.
         """
+        return self.encoder(itemsize)(data)
+
+    def encoder(self, itemsize: int) -> Callable[[Any], bytes]:
+        """Return what encodes chunks like `encode`, for many chunks in one thread."""
+        compress: Callable[[Any], bytes] = self._compressor().compress
         if self.shuffle == "bit":
-            data = plugins.bitshuffle(data, itemsize, self.block, undo=False)
-        elif self.shuffle == "byte":
-            data = filters.shuffle(data, itemsize)
-        return self._compressor().compress(data)
+            return lambda data: compress(plugins.bitshuffle(data, itemsize, self.block, undo=False))
+        if self.shuffle == "byte":
+            return lambda data: compress(filters.shuffle(data, itemsize))
+        return compress
 
     def _compressor(self) -> Compressor:
         # One context per thread: they hold tables of some MB and must not be shared.

@@ -182,8 +182,9 @@ class FastCopy:
         def work(task: Task) -> Done:
             data = task.data if task.data is not None else reader.band(task.start, task.stop)
             chunks, probe = [], None
+            encode = task.encoding.encoder(reader.itemsize)
             for offset, part in cut.parts(data, task.start):
-                chunks.append((offset, add_fletcher32(task.encoding.encode(part, reader.itemsize))))
+                chunks.append((offset, add_fletcher32(encode(part))))
             entry = cut.index_bytes
             if task.probe:
                 head = sum(len(p) + entry for offset, p in chunks if offset[0] < task.start + unit)

@@ -7,6 +7,7 @@ written; bit `i` of a chunk's filter mask says that filter `i` was skipped.
 
 from __future__ import annotations
 
+import functools
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ BITSHUFFLE, ZSTD = 32008, 32015
 CHECKSUM_BYTES = 4
 
 _local = threading.local()
+_fletcher32 = Fletcher32()
 _GZIP_ERROR: Any = igzip_lib.IsalError  # its stub calls it an instance
 
 
@@ -79,6 +81,10 @@ class Pipeline:
         level = self.filters[-2][1]
         return bool(level) and 5 <= level[0] <= zstandard.MAX_COMPRESSION_LEVEL
 
+    @functools.cached_property
+    def _usual(self) -> bool:
+        return [number for number, _ in self.filters] == [ZSTD, FLETCHER32]
+
     def decode(self, raw: Any, mask: int = 0) -> Any:
         """Undo all filters of a stored chunk.
 
@@ -99,6 +105,8 @@ class Pipeline:
         Undecodable
             If a checksum is wrong or the result has another size.
         """
+        if self._usual and not mask:
+            return decode_zstd(verify_fletcher32(raw), self.chunk_bytes)
         data = raw
         applied = [f for i, f in enumerate(self.filters) if not mask >> i & 1]
         while applied:
@@ -142,14 +150,14 @@ def verify_fletcher32(data: Any) -> Any:
     if len(data) <= CHECKSUM_BYTES:
         raise Undecodable(f"only {len(data)} bytes are stored, too few for data and checksum")
     try:
-        return Fletcher32().decode(data)
+        return _fletcher32.decode(data)
     except (RuntimeError, ValueError) as error:
         raise Undecodable("the Fletcher-32 checksum does not match the stored bytes") from error
 
 
 def add_fletcher32(data: bytes) -> bytes:
     """Return `data` with its checksum appended, as HDF5's filter does."""
-    return Fletcher32().encode(data)
+    return _fletcher32.encode(data)
 
 
 def decode_zstd(data: Any, size: int) -> bytes:

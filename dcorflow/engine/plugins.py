@@ -143,18 +143,20 @@ class PluginZstd:
             if library.ZSTD_isError(library.ZSTD_CCtx_setParameter(self._context, _PARAMETERS[name], value)):
                 raise ValueError(f"Zstandard refuses {name} {value}")
         # Room for a chunk, kept: to be given fresh pages each time takes longer than fast encodings.
-        self._room = np.empty(0, np.uint8)
+        self._room, self._chunk, self._address = np.empty(0, np.uint8), -1, 0
 
     def compress(self, data: Any) -> bytes:
         """Return `data` as one frame."""
         source = np.frombuffer(data, np.uint8)
         # Each block may add some bytes to what cannot be compressed; none is below 1 KiB.
-        bound = self._library.ZSTD_compressBound(source.size) + source.size // 256
-        if self._room.size < bound:
-            self._room = np.empty(bound, np.uint8)
+        count = source.size
+        if self._chunk != count:
+            bound = self._library.ZSTD_compressBound(count) + count // 256
+            self._room, self._chunk = np.empty(bound, np.uint8), count
+            self._address = self._room.ctypes.data
         room = self._room
         size = self._library.ZSTD_compress2(
-            self._context, room.ctypes.data, room.size, source.ctypes.data, source.size
+            self._context, self._address, room.size, source.ctypes.data, count
         )
         if self._library.ZSTD_isError(size):
             raise MemoryError(f"Zstandard cannot compress {source.size} bytes")

@@ -68,8 +68,8 @@ class Sampler:
 
     def size(self, data: Bytes, cut: Cut, encoding: Encoding) -> int:
         """Return the bytes that rows take with an encoding, cut in a way."""
-        itemsize = self.reader.itemsize
-        return sum(len(encoding.encode(part, itemsize)) + cut.overhead for _, part in cut.parts(data))
+        encode = encoding.encoder(self.reader.itemsize)
+        return sum(len(encode(part)) + cut.overhead for _, part in cut.parts(data))
 
     def standard_size(self, data: Bytes) -> float:
         """Return the bytes that rows take with the standard encoding in the source's chunks.
