@@ -1,22 +1,19 @@
 """Work through a batch: one measurement after the other, whatever one of them does to the process.
 
-A supervisor starts workers and stays small. A worker marks the measurement it works on; where it
-dies, the marker tells which one killed it. After two deaths the measurement is `failed` and the
-others go on.
+A supervisor loads what a stage needs, forks workers and touches no measurement itself. A worker marks
+the measurement it works on; where it dies, the marker tells which one killed it. After two deaths the
+measurement is `failed` and the others go on.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import subprocess
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from queue import Empty, SimpleQueue
 from typing import Any, Literal, NamedTuple
 
 import xxhash
@@ -25,11 +22,12 @@ from dcorflow import recipes
 from dcorflow.deleted import away, load_deleted
 from dcorflow.errors import FailureClass, UsageError, is_interrupt
 from dcorflow.files import read_json, to_json, write_text
-from dcorflow.memory import LIMITED, MemoryGuard
-from dcorflow.processes import TERMINATED, child_environment, die_with_parent, end_cleanly, exit_words, python
+from dcorflow.memory import LIMITED, SECONDS_BETWEEN_LOOKS, MemoryGuard
+from dcorflow.processes import TERMINATED, exit_words
 from dcorflow.progress import JobProgress
-from dcorflow.records import Failure, Record, save_record
+from dcorflow.records import Failure, Record, load_record, save_record
 from dcorflow.workdir import Workdir
+from dcorflow.workers import Answer, Worker, wait_for_answers
 
 Stage = Literal["compress", "check", "merge_metadata"]
 #: Deaths that a supervisor saw, and those that took the supervisor along (a killed job, power
@@ -39,10 +37,8 @@ _DEADLY = (
     "preparing it ended the process again and again: the file is damaged in a way that HDF5 cannot "
     "handle, or the job has too little memory; copy it again, or give jobs more memory"
 )
-#: A worker is started for this many measurements; its start takes as long as a few of them.
-_FILES_PER_WORKER = 8
-#: What a worker says when it has started well.
-_READY = "ready"
+#: A worker is started for this many measurements; fewer get its threads.
+_FILES_PER_WORKER = 4
 
 
 def read_batch(work: Workdir, batch: str) -> dict[str, Any]:
@@ -127,28 +123,26 @@ def _handler(
     edits = plan["edits"]
     if stage == "compress":
         return lambda e: prepare(Entry.from_dict(e), plan["prepare"], edits[e["measurement"]], work, threads)
+    from dcorflow.dclab_parts import load_dclab
     from dcorflow.integrity import check, merge_metadata
     from dcorflow.privacy.settings import SHIPPED_ONLY
 
+    load_dclab()
     scan, pictures = plan.get("scan", SHIPPED_ONLY), plan.get("pictures", False)
     if stage == "check":
         return lambda e: check(Entry.from_dict(e), work, threads, scan, pictures)
     return lambda e: merge_metadata(Entry.from_dict(e), edits[e["measurement"]], work, scan, pictures)
 
 
-def work_on(work: Workdir, stage: Stage, batch: str, threads: int) -> None:
-    """Be a worker: take numbers of entries from standard input, one per line, and answer each."""
-    die_with_parent()
-    end_cleanly()
-    plan = read_batch(work, batch)
+def _answerer(work: Workdir, stage: Stage, plan: dict[str, Any], threads: int) -> Callable[[int], Answer]:
+    """Return what a worker does with the number of an entry. All that it needs is imported now."""
     do = _handler(work, stage, plan, threads)
     attempts = Attempts(work, stage)
-    print(_READY, flush=True)
-    for line in sys.stdin:
-        entry = plan["entries"][int(line)]
+
+    def answer(number: int) -> Answer:
+        entry = plan["entries"][number]
         if not attempts.begin(entry["measurement"]):
-            print(json.dumps({"given up": True}), flush=True)
-            continue
+            return {"given up": True}
         before = _state(work, entry)
         try:
             record = do(entry)
@@ -159,9 +153,15 @@ def work_on(work: Workdir, stage: Stage, batch: str, threads: int) -> None:
             words = f"unexpected {type(error).__name__}: {error}; please report it with the log"
             record = _fail(work, stage, plan, entry, " ".join(words.split()), "environment")
         attempts.end(entry["measurement"])
-        failure = record.failure if record else None
-        answer: dict[str, Any] = {"worked": _state(work, entry) != before}
-        print(json.dumps(answer | ({"failed": failure.reason} if failure else {})), flush=True)
+        return _answer_of(record, _state(work, entry) != before)
+
+    return answer
+
+
+def _answer_of(record: Record | None, worked: bool) -> Answer:
+    """Return what a worker says of an entry with this record."""
+    failure = record.failure if record else None
+    return {"worked": worked} | ({"failed": failure.reason} if failure else {})
 
 
 def _state(work: Workdir, entry: dict[str, Any]) -> tuple[int, int] | None:
@@ -193,66 +193,43 @@ def _fail(
     return record
 
 
-class _Worker:
-    """A worker process as its supervisor sees it."""
-
-    def __init__(self, work: Workdir, stage: Stage, batch: str, threads: int) -> None:
-        command = ["-m", "dcorflow", "-d", str(work.root), "work-on", stage, batch, str(threads)]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(
-            python(*command), stdin=pipe, stdout=pipe, text=True, env=child_environment()
-        )
-        if self.process.stdout is None or self.process.stdout.readline().strip() != _READY:
-            raise SystemExit(self.stop() or 1)  # not the fault of a measurement: its log says why
-
-    def do(self, number: int) -> dict[str, Any] | None:
-        """Have one entry done; None where the process died."""
-        if self.process.stdin is None or self.process.stdout is None:
-            return None
-        try:
-            self.process.stdin.write(f"{number}\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            return None
-        answer: dict[str, Any] | None = json.loads(line) if line else None
-        return answer
-
-    def stop(self) -> int:
-        """Let the process end and return its exit code."""
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
-        return self.process.wait()
-
-
 class _Supervisor:
     """Does one stage for one batch."""
 
     def __init__(self, work: Workdir, stage: Stage, batch: str, threads: int, memory: int) -> None:
-        self.work, self.stage, self.batch = work, stage, batch
+        self.work, self.stage = work, stage
         self.plan = read_batch(work, batch)
         self.entries = self.plan["entries"]
-        self.workers = max(1, min(threads, len(self.entries) // _FILES_PER_WORKER))
-        self.threads = max(1, threads // self.workers)
         self.guard = MemoryGuard(memory) if memory and LIMITED in os.environ else None
         self.sizes = [sum(size for _, size, _ in entry["files"]) for entry in self.entries]
         self.progress = JobProgress(work, stage, batch, len(self.entries), sum(self.sizes))
-        self.queue: SimpleQueue[int] = SimpleQueue()
-        for number in self._suspects_last():
-            self.queue.put(number)
+        self.busy: dict[Worker, int] = {}
+        self.failed = self.worked = 0
+        self.queue = deque(self._due(self._suspects_last()))
+        self.count = max(1, min(threads, len(self.queue) // _FILES_PER_WORKER))
+        self.threads = max(1, threads // self.count)
 
     def run(self) -> Counts:
         """Do all entries."""
-        if self.guard:
-            self.guard.start()
-        with self.progress, ThreadPoolExecutor(self.workers) as pool:
-            shares = [f.result() for f in [pool.submit(self._share) for _ in range(self.workers)]]
-        if self.guard:
-            self.guard.stop()
-        failed, worked = (sum(share[n] for share in shares) for n in (0, 1))
-        return Counts(len(self.entries), failed, worked)
+        if self.queue:
+            self.answer = _answerer(self.work, self.stage, self.plan, self.threads)
+        try:
+            for _ in range(min(self.count, len(self.queue))):
+                self._ask(self._start(), self.queue.popleft())
+            with self.progress:  # a thread: after the forks
+                self._listen()
+        finally:
+            for worker in self.busy:
+                worker.stop()
+        return Counts(len(self.entries), self.failed, self.worked)
+
+    def _listen(self) -> None:
+        """Take answers and ask for more until all is done."""
+        while self.busy:
+            for worker in wait_for_answers(self.busy, SECONDS_BETWEEN_LOOKS if self.guard else None):
+                self._take(worker, self.busy[worker])
+            if self.guard:
+                self.guard.look([worker.pid for worker in self.busy])
 
     def _suspects_last(self) -> list[int]:
         """Return the numbers of all entries to do; last those at which a job ended before."""
@@ -264,68 +241,74 @@ class _Supervisor:
         todo = [n for n, entry in enumerate(self.entries) if entry["measurement"] not in left]
         return sorted(todo, key=suspects.__getitem__)
 
-    def _share(self) -> tuple[int, int]:
-        failed = worked = 0
-        worker = self._start()
-        try:
-            while True:
-                number = self.queue.get_nowait()
-                self.progress.begin(self._source(number))
-                answer, worker = self._insist(worker, number)
-                self._note(number, answer)
-                worked += bool(answer.get("worked"))
-                if "failed" in answer:
-                    failed += 1
-                    self._say(number, answer["failed"])
-        except Empty:
-            return failed, worked
-        finally:
+    def _due(self, numbers: list[int]) -> list[int]:
+        """Return the entries that need a worker; no library is loaded where all records say it is done."""
+        if self.stage != "merge_metadata":
+            return numbers
+        due = []
+        for number in numbers:
+            name = self.entries[number]["measurement"]
+            record = load_record(self.work, name)
+            if record is None or record.failure or recipes.is_merged(record, self.plan["edits"][name]):
+                self._note(number, _answer_of(record, worked=False))
+            else:
+                due.append(number)
+        return due
+
+    def _start(self) -> Worker:
+        return Worker(self.answer, self.busy)
+
+    def _ask(self, worker: Worker, number: int) -> None:
+        self.busy[worker] = number
+        self.progress.begin(self._source(number))
+        worker.ask(number)
+
+    def _take(self, worker: Worker, number: int) -> None:
+        """Take the answer of a worker and ask it for the next entry; replace it where it died."""
+        answer = worker.read()
+        if answer is None:
+            del self.busy[worker]
+            self._bury(worker, number)
+            successor = self._start()
+            self.busy[successor] = number
+            successor.ask(number)
+            return
+        self._note(number, answer)
+        if self.queue:
+            self._ask(worker, self.queue.popleft())
+        else:
+            del self.busy[worker]
             worker.stop()
-            self._forget(worker)
 
-    def _insist(self, worker: _Worker, number: int) -> tuple[dict[str, Any], _Worker]:
-        """Have an entry done, by another worker where one dies of it; give up in the end."""
+    def _bury(self, worker: Worker, number: int) -> None:
+        """Note that an entry ended its process, unless somebody else did."""
+        code = worker.stop()
+        if code == TERMINATED or -code == signal.SIGTERM:
+            raise SystemExit(TERMINATED)
+        Attempts(self.work, self.stage).died(self.entries[number]["measurement"])
+        self._say(number, f"the process ended ({self._why(worker, code)})")
+
+    def _note(self, number: int, answer: Answer) -> None:
+        """Count what became of an entry."""
         entry = self.entries[number]
-        attempts = Attempts(self.work, self.stage)
-        while True:
-            answer = worker.do(number)
-            if answer is None:
-                code = worker.stop()
-                self._forget(worker)
-                if code == TERMINATED or -code == signal.SIGTERM:
-                    raise SystemExit(TERMINATED)
-                attempts.died(entry["measurement"])
-                self._say(number, f"the process ended ({self._why(worker, code)})")
-                worker = self._start()
-                continue
-            if "given up" in answer:
-                _fail(self.work, self.stage, self.plan, entry, _DEADLY, "content")
-                attempts.end(entry["measurement"])
-                answer = {"given up": True, "failed": _DEADLY}
-            return answer, worker
+        if "given up" in answer:
+            _fail(self.work, self.stage, self.plan, entry, _DEADLY, "content")
+            Attempts(self.work, self.stage).end(entry["measurement"])
+            answer = {"given up": True, "failed": _DEADLY}
+        worked = bool(answer.get("worked"))
+        self.worked += worked
+        told = worked or "given up" in answer
+        self.progress.end(self._source(number), self.sizes[number], told, answer.get("failed", ""))
+        if "failed" in answer:
+            self.failed += 1
+            self._say(number, answer["failed"])
 
-    def _start(self) -> _Worker:
-        worker = _Worker(self.work, self.stage, self.batch, self.threads)
-        if self.guard:
-            self.guard.workers.add(worker.process.pid)
-        return worker
-
-    def _forget(self, worker: _Worker) -> None:
-        """Stop watching a worker that has ended."""
-        if self.guard:
-            self.guard.workers.discard(worker.process.pid)
-
-    def _why(self, worker: _Worker, code: int) -> str:
+    def _why(self, worker: Worker, code: int) -> str:
         """Describe how a worker ended."""
-        if self.guard and worker.process.pid in self.guard.killed:
-            needed = self.guard.killed[worker.process.pid]
+        if self.guard and worker.pid in self.guard.killed:
+            needed = self.guard.killed[worker.pid]
             return f"it needed {needed} MB of memory, and the job has {self.guard.limit_mb} MB for it"
         return exit_words(code)
-
-    def _note(self, number: int, answer: dict[str, Any]) -> None:
-        """Tell how far the job is."""
-        worked = bool(answer.get("worked")) or "given up" in answer
-        self.progress.end(self._source(number), self.sizes[number], worked, answer.get("failed", ""))
 
     def _source(self, number: int) -> str:
         return str(self.entries[number]["files"][0][0])
@@ -347,6 +330,7 @@ def run_batch(work: Workdir, stage: Stage, batch: str, threads: int, memory: int
     SystemExit
         Where a worker was told to end.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would be of no use, and be forked
     supervisor = _Supervisor(work, stage, batch, threads, memory)
     counts = supervisor.run()
     write_stamp(work, stage, batch, [e["measurement"] for e in supervisor.entries])

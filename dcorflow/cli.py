@@ -65,13 +65,6 @@ def _batch(args: argparse.Namespace, work: Workdir) -> int:
     return 0
 
 
-def _work_on(args: argparse.Namespace, work: Workdir) -> int:
-    from dcorflow.batch import work_on
-
-    work_on(work, args.stage, args.batch, args.threads)
-    return 0
-
-
 def _task(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.task import run_group
 
@@ -270,17 +263,13 @@ def _add_stages(commands: Any) -> None:
     sub.add_argument("stamp", metavar="STAMP", type=Path, nargs="?", help="file to write when done")
     sub.set_defaults(function=_discover)
     stages = ["compress", "check", "merge_metadata"]
-    for name, function, text in (
-        ("batch", _batch, "Stage of the workflow: compress, check or merge_metadata for one batch."),
-        ("work-on", _work_on, "Worker process of a batch; started by it."),
-    ):
-        sub = commands.add_parser(name, help=text)
-        sub.add_argument("stage", choices=stages)
-        sub.add_argument("batch", metavar="BATCH")
-        sub.add_argument("threads", metavar="THREADS", type=int, nargs="?", default=1)
-        if name == "batch":
-            sub.add_argument("memory", metavar="MB", type=int, nargs="?", default=0)
-        sub.set_defaults(function=function)
+    text = "Stage of the workflow: compress, check or merge_metadata for one batch."
+    sub = commands.add_parser("batch", help=text)
+    sub.add_argument("stage", choices=stages)
+    sub.add_argument("batch", metavar="BATCH")
+    sub.add_argument("threads", metavar="THREADS", type=int, nargs="?", default=1)
+    sub.add_argument("memory", metavar="MB", type=int, nargs="?", default=0)
+    sub.set_defaults(function=_batch)
     sub = commands.add_parser("task", help="Stage of the workflow: write the tasks of a group of datasets.")
     sub.add_argument("group", metavar="GROUP")
     sub.set_defaults(function=_task)

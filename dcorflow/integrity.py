@@ -328,7 +328,7 @@ def merge_metadata(
     record = load_record(work, entry.measurement)
     if record is None or record.failure is not None:
         return record
-    if record.tail_key == recipes.tail_key(edits) and "sha256" in record.prepared:
+    if recipes.is_merged(record, edits):
         return record
     try:
         facts = {key: record.metadata.get(key) for key in DATA_KEYS}

@@ -6,41 +6,40 @@ import contextlib
 import ctypes
 import os
 import signal
-import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 #: Set by the workflow in jobs of a scheduler, whose memory limit ends the whole job.
 LIMITED = "DCORFLOW_MEMORY_IS_LIMITED"
 #: What the rest of such a job takes in MB: two Snakemakes (150 each) and the supervisor.
 _OTHERS = 400
-_SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_BETWEEN_LOOKS = 0.2
 
 
-class MemoryGuard(threading.Thread):
-    """Kills the largest worker when all of them together need more than their share."""
+class MemoryGuard:
+    """Kills the largest worker when all of them together need more than their share.
+
+    What workers share with the process that forked them counts for each of them: rather too much
+    than too little.
+    """
 
     def __init__(self, limit_mb: int) -> None:
-        super().__init__(daemon=True)
         self.limit_mb = max(100, limit_mb - _OTHERS)
-        self.workers: set[int] = set()
         self.killed: dict[int, int] = {}
-        self._done = threading.Event()
+        self._last = 0.0
 
-    def run(self) -> None:
-        """Look at the workers until told to stop."""
-        while not self._done.wait(_SECONDS_BETWEEN_LOOKS):
-            sizes = resident(list(self.workers))
-            if sum(sizes.values()) > self.limit_mb:
-                largest = max(sizes, key=lambda pid: sizes[pid])
-                self.killed[largest] = sizes[largest]
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(largest, signal.SIGKILL)
-                self.workers.discard(largest)
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._done.set()
+    def look(self, workers: Collection[int]) -> None:
+        """Look at processes of these ids, where the last look is long enough ago."""
+        if (now := time.monotonic()) - self._last < SECONDS_BETWEEN_LOOKS:
+            return
+        self._last = now
+        sizes = resident(workers)
+        if sum(sizes.values()) > self.limit_mb:
+            largest = max(sizes, key=lambda pid: sizes[pid])
+            self.killed[largest] = sizes[largest]
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(largest, signal.SIGKILL)
 
 
 def resident(pids: Iterable[int]) -> dict[int, int]:

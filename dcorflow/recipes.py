@@ -7,6 +7,7 @@ from typing import Any
 
 from dcorflow.facts import privacy
 from dcorflow.files import key_of
+from dcorflow.records import Record
 
 #: Recipe numbers per stage, raised when the same input would give another output than before.
 #: Package versions do not count: an upgrade redoes nothing by itself.
@@ -36,3 +37,8 @@ def check_key(body: str, content: str) -> str:
 def portrait_key(content: str) -> str:
     """Stand for the data that pictures are made of, and for how; settings of a body do not count."""
     return key_of("portrait", PORTRAIT, content)
+
+
+def is_merged(record: Record, edits: list[Any]) -> bool:
+    """Return whether a prepared file has the tail that these edits ask for, and was checked with it."""
+    return record.tail_key == tail_key(edits) and "sha256" in record.prepared

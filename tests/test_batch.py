@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import signal
 import sys
 
@@ -9,8 +11,9 @@ import pytest
 import recipes
 from demo_tdms import write_tdms
 
-from dcorflow import batch as batches
+from dcorflow import batch
 from dcorflow.batch import Attempts, read_batch, run_batch, write_stamp
+from dcorflow.compress import prepare as preparing
 from dcorflow.errors import UsageError
 from dcorflow.files import to_json, write_text
 from dcorflow.records import load_record
@@ -62,18 +65,15 @@ NAMES = ("one.rtdc", "two.rtdc", "three.rtdc")
 
 def strange_worker(monkeypatch, body):
     """Make workers run `body` in front of preparing a measurement, in a function of `entry`."""
-    code = (
-        "import os, signal, sys\n"
-        "import dcorflow.compress.prepare as p\n"
-        "plain = p.prepare\n"
-        "def strange(entry, *rest):\n"
-        f"    {body}\n"
-        "    return plain(entry, *rest)\n"
-        "p.prepare = strange\n"
-        "from dcorflow.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    monkeypatch.setattr(batches, "python", lambda *arguments: [sys.executable, "-c", code, *arguments[2:]])
+    names = {
+        "plain": preparing.prepare,
+        "quiet": faulthandler.disable,
+        "os": os,
+        "signal": signal,
+        "sys": sys,
+    }
+    exec(f"def strange(entry, *rest):\n    quiet()\n    {body}\n    return plain(entry, *rest)\n", names)
+    monkeypatch.setattr(preparing, "prepare", names["strange"])
 
 
 class TestAttempts:
@@ -126,6 +126,19 @@ class TestRun:
             assert (work.datasets / "a" / f"{name}.rtdc").exists()
         assert [e["key"] for e in load_record(work, "two").edits][:1] == ["user:x"]
         assert list((work.state / "attempts").iterdir()) == []
+
+    def test_nothing_is_loaded_where_records_say_that_all_is_merged(self, work, raw, monkeypatch, capfd):
+        recipes.text_file(raw / "bad.rtdc")
+        edit = ["user:x", "y", "replace", "folder override", "w"]
+        plan(work, raw, ("bad.rtdc", *NAMES))
+        for stage in ("compress", "check", "merge_metadata"):
+            run_batch(work, stage, "b1", 2)
+        monkeypatch.setattr(batch, "_handler", lambda *arguments: pytest.fail("a worker was needed"))
+        assert run_batch(work, "merge_metadata", "b1", 2) == (4, 1, 0)
+        assert capfd.readouterr().err.count("bad.rtdc: ") == 4
+        plan(work, raw, ("bad.rtdc", *NAMES), {"two": [edit]})
+        with pytest.raises(pytest.fail.Exception):
+            run_batch(work, "merge_metadata", "b1", 2)
 
     def test_an_exception_in_one_does_not_stop_others(self, work, raw, monkeypatch, capfd):
         strange_worker(monkeypatch, "if entry.measurement == 'two': raise ZeroDivisionError('odd\\n thing')")

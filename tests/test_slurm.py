@@ -27,7 +27,7 @@ TOKEN = "secret-xyz"
 #: More than there are, so that jobs run side by side.
 CPUS = "4"
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
-#: Imported by every Python that a test starts; does something to workers only.
+#: Imported by every Python that a test starts; does something to workers only, who alone open measurements.
 SITECUSTOMIZE = """
 import os, sys, time
 
@@ -41,7 +41,7 @@ def on_open(event, args):
             time.sleep(0.05)
     time.sleep(float(os.environ.get("SLOWED_BY", "0")))
 
-if "work-on" in sys.orig_argv:
+if "batch" in sys.orig_argv:
     seen, eaten = [], []
     sys.addaudithook(on_open)
 """

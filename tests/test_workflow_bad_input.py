@@ -81,8 +81,8 @@ def watch(event, arguments):
     if event != "open" or "killer" not in str(arguments[0]):
         return
     here = " ".join(sys.argv)
-    for stage, mark in (("probing", "probe.py"), ("compressing", "work-on compress"),
-                        ("checking", "work-on check")):
+    for stage, mark in (("probing", "probe.py"), ("compressing", "batch compress"),
+                        ("checking", "batch check")):
         if f"{stage}_killer" in str(arguments[0]) and mark in here:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,0 +1,116 @@
+"""Workers: forked from a process that has loaded what they need, they answer one number at a time.
+
+A worker begins at once and shares its parent's memory, where starting Python and importing dclab takes
+longer than a small measurement. Other threads of the parent, if any, must hold no lock that a worker needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import selectors
+import sys
+import traceback
+from collections.abc import Callable, Collection
+from typing import Any, NoReturn
+
+from dcorflow.processes import die_with_parent, end_cleanly
+
+Answer = dict[str, Any]
+_BLOCK = 1 << 16
+
+
+class Worker:
+    """A worker process as its parent sees it.
+
+    Parameters
+    ----------
+    answer
+        Called in the worker with each number; returns plain data.
+    others
+        Workers that were started before.
+    """
+
+    def __init__(self, answer: Callable[[int], Answer], others: Collection[Worker]) -> None:
+        asked, self._asks = os.pipe()
+        self._answers, answered = os.pipe()
+        self._got = b""
+        self._code: int | None = None
+        parent = os.getpid()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        gc.freeze()  # or the first collection in the worker copies all memory
+        self.pid = os.fork()
+        if self.pid == 0:
+            ends = [self._asks, self._answers]
+            ends += [end for other in others for end in (other._asks, other._answers)]
+            _serve(parent, asked, answered, ends, answer)
+        os.close(asked)
+        os.close(answered)
+
+    def fileno(self) -> int:
+        """Return what becomes readable when there is an answer or the process has ended."""
+        return self._answers
+
+    def ask(self, number: int) -> None:
+        """Send a number; where the process has ended, this is seen at the answer."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._asks, b"%d\n" % number)
+
+    def read(self) -> Answer | None:
+        """Return the answer; None where the process ended instead."""
+        while b"\n" not in self._got:
+            block = os.read(self._answers, _BLOCK)
+            if not block:
+                return None
+            self._got += block
+        line, _, self._got = self._got.partition(b"\n")
+        answer: Answer = json.loads(line)
+        return answer
+
+    def stop(self) -> int:
+        """Let the process end when it has answered, and return its exit code, negative for a signal."""
+        if self._code is None:
+            os.close(self._asks)
+            os.close(self._answers)
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._code
+
+
+def wait_for_answers(workers: Collection[Worker], seconds: float | None) -> list[Worker]:
+    """Return the workers that have answered or ended; none where nothing happened for some seconds."""
+    with selectors.DefaultSelector() as selector:
+        for worker in workers:
+            selector.register(worker, selectors.EVENT_READ, worker)
+        return [key.data for key, _ in selector.select(seconds)]
+
+
+def _serve(
+    parent: int, asked: int, answered: int, ends: list[int], answer: Callable[[int], Answer]
+) -> NoReturn:
+    """Be a worker until nothing is asked any more; never return to what the parent was doing."""
+    code = 1
+    try:
+        for end in ends:
+            os.close(end)
+        die_with_parent(parent)
+        end_cleanly()
+        with os.fdopen(asked) as questions, os.fdopen(answered, "w") as answers:
+            for line in questions:
+                answers.write(json.dumps(answer(int(line))) + "\n")
+                answers.flush()
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BrokenPipeError:
+        pass  # nobody listens any more
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+        finally:
+            os._exit(code)
