@@ -128,10 +128,17 @@ class TestPictures:
 
 def ends(path: str) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the least and greatest x and y of a path of relative steps."""
-    start, _, steps = path.removeprefix("M").removesuffix("z").partition("l")
     number = r"-?(?:\d+(?:\.\d)?|\.\d)"
-    moves = np.array(re.findall(number, steps), float).reshape(-1, 2)
-    points = np.array(start.split(), float) + np.vstack([[0, 0], moves.cumsum(axis=0)])
+    places = []
+    for command, words in re.findall(r"([Mlhv])([^Mlhvz]*)", path):
+        values = [float(word) for word in re.findall(number, words)]
+        if command in "hv":
+            steps = [(v, 0.0) if command == "h" else (0.0, v) for v in values]
+        else:
+            steps = list(zip(values[::2], values[1::2], strict=True))
+        for step in steps:
+            places.append(step if command == "M" else tuple(np.add(places[-1], step)))
+    points = np.array(places)
     return (points[:, 0].min(), points[:, 0].max()), (points[:, 1].min(), points[:, 1].max())
 
 
@@ -269,7 +276,10 @@ class TestPieces:
 
     def test_path_in_relative_steps(self) -> None:
         points = np.array([[1.0, 2], [1.5, 2], [1.5, 1], [np.nan, 0], [4, 4], [5, 6.26]])
-        assert path_data(points) == "M1 2l.5 0 0-1M4 4l1 2.3"
+        assert path_data(points) == "M1 2h.5v-1M4 4l1 2.3"
+        assert (
+            path_data(np.array([[0, 0], [1, 1], [0.5, 2], [0.5, 2], [0.5, 3.0]]), True) == "M0 0l1 1-.5 1v1z"
+        )
 
     def test_thinned_line_keeps_within_tolerance(self) -> None:
         angle = np.linspace(0, 2 * np.pi, 400)

@@ -46,7 +46,7 @@ _RAMP = np.array(
 #: Exponent on the density, so that what is rare is not all of one colour.
 _GAMMA = 0.7
 #: Steps of the ramp: few colours make a small file.
-_STEPS = 12
+_STEPS = 9
 _GREY = (128, 128, 128, 255)
 
 

@@ -68,19 +68,28 @@ def path_data(points: npt.NDArray[np.float64], closed: bool = False) -> str:
     """Return the `d` of a path through points of shape (n, 2); relative steps in tenths, NaN interrupts."""
     out: list[str] = []
     at: tuple[int, int] | None = None
+    last = ""
     for x, y in (points * 10).tolist():
         if not (math.isfinite(x) and math.isfinite(y)):
             at = None
             continue
         here = (round(x), round(y))
         if at is None:
-            out.append(f"M{_tenths(here[0])} {_tenths(here[1])}l")
+            last = "M"
+            out.append(f"M{_tenths(here[0])} {_tenths(here[1])}")
         elif here != at:
-            dx, dy = _tenths(here[0] - at[0]), _tenths(here[1] - at[1])
-            first = "" if out[-1].endswith("l") or dx.startswith("-") else " "
-            out.append(f"{first}{dx}{'' if dy.startswith('-') else ' '}{dy}")
+            steps = [_tenths(here[0] - at[0]), _tenths(here[1] - at[1])]
+            command = "v" if steps[0] == "0" else "h" if steps[1] == "0" else "l"
+            kept = steps if command == "l" else [step for step in steps if step != "0"]
+            words = kept[0] + "".join(step if step.startswith("-") else f" {step}" for step in kept[1:])
+            out.append(_joined(words) if command == last else command + words)
+            last = command
         at = here
-    return "".join(out).replace("lM", "M").removesuffix("l") + ("z" if closed and out else "")
+    return "".join(out) + ("z" if closed and out else "")
+
+
+def _joined(words: str) -> str:
+    return words if words.startswith("-") else f" {words}"
 
 
 def _tenths(value: int) -> str:
