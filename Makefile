@@ -1,5 +1,6 @@
 # make run: prepare a demo tree.  make test: all gates and tests.  make bench: measure speed.
 # make bench-scale: measure runs with little to do on up to 100,000 measurements (a part of make bench).
+# make docs: the documentation as a site, in site/.
 # make bench-upload: measure uploads against a DCOR server started here (OPTIONS='--eight 50 --large 400' for less).
 # Each target sets up what it needs in .venv, from the exact versions in requirements.lock.
 SHELL := /bin/bash
@@ -8,7 +9,7 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3.13 python3; do \
 BIN := .venv/bin
 JOBS ?= all
 
-.PHONY: run test gates bench bench-scale bench-upload clean
+.PHONY: run test gates docs bench bench-scale bench-upload clean
 
 .venv/ready: requirements.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed; on Debian: apt install python3-venv"; exit 1; }
@@ -33,6 +34,10 @@ gates: .venv/ready
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/python scripts/lint.py
 
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html, or for its search: $(BIN)/python -m http.server --directory site --bind 127.0.0.1"
+
 test: gates
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -46,4 +51,4 @@ bench-upload: .venv/ready
 	$(BIN)/python scripts/bench_upload.py $(OPTIONS)
 
 clean:
-	rm -rf demo bench/work .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo site bench/work .pytest_cache .mypy_cache .ruff_cache

@@ -14,22 +14,15 @@ from typing import Any
 
 from dcorflow import __version__
 from dcorflow.errors import MeasurementError, UsageError
+from dcorflow.help import INTERNAL, USAGE, Parser, add_command, add_stage
 from dcorflow.server import adopt_facts
 from dcorflow.upload.commands import add_upload_commands
 from dcorflow.workdir import Workdir
 
-USAGE, INTERNAL = 64, 70
 #: Exit codes of `dcorflow check`, as those of `dclab-verify-dataset`.
 CLEAN, ALERTS, VIOLATIONS, BOTH, UNREADABLE = range(5)
 
 Command = Callable[[argparse.Namespace, Workdir], int]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        """Exit with the code for usage errors."""
-        self.print_usage(sys.stderr)
-        self.exit(USAGE, f"dcorflow: {message}\n")
 
 
 def _discover(args: argparse.Namespace, work: Workdir) -> int:
@@ -204,8 +197,11 @@ def _verify(args: argparse.Namespace, work: Workdir) -> int:
     return 0
 
 
-def _add_single(commands: Any, name: str, text: str, kind: str, function: Command) -> None:
-    parser = commands.add_parser(name, help=text, description=text)
+def _add_single(
+    commands: Any, name: str, summary: str, kind: str, function: Command, examples: list[str]
+) -> None:
+    text = "Takes what a run does with one measurement, its check excepted; the input is only read."
+    parser = add_command(commands, name, summary, text, examples, {1: "it could not be read or written"})
     parser.add_argument("input", metavar="IN", type=Path, help=f"{kind} file; it is only read")
     parser.add_argument("output", metavar="OUT", type=Path, help=".rtdc file to write")
     parser.add_argument(
@@ -217,60 +213,97 @@ def _add_single(commands: Any, name: str, text: str, kind: str, function: Comman
     parser.set_defaults(function=function)
 
 
+def _add_files(commands: Any) -> None:
+    """Add the commands about single files."""
+    _add_single(
+        commands, "compress", "Compress and repack one .rtdc file.", ".rtdc", _compress,
+        [
+            "dcorflow compress M1_data.rtdc small.rtdc",
+            "dcorflow compress M1_data.rtdc small.rtdc --encoder best --threads 4",
+        ],
+    )  # fmt: skip
+    _add_single(
+        commands, "convert", "Convert one .tdms measurement to a compressed .rtdc file.", ".tdms", _convert,
+        ["dcorflow convert M1_data.tdms M1_data.rtdc"],
+    )  # fmt: skip
+    sub = add_command(
+        commands, "check", "Run dclab's integrity check on a file.", "Prints one finding after the other.",
+        ["dcorflow check M1_data.rtdc", "dcorflow check M1_data.rtdc --json > findings.json"],
+        {0: "clean", 1: "alerts", 2: "violations", 3: "both", 4: "unreadable"},
+    )  # fmt: skip
+    sub.add_argument("file", metavar="FILE", type=Path, help=".rtdc or .tdms file")
+    sub.add_argument("--json", action="store_true", help="print all findings as JSON")
+    sub.set_defaults(function=_check)
+    sub = add_command(
+        commands, "verify", "Verify checksums, or compare with a source.",
+        "With a source, all decoded content is compared; what the history of the file names may differ.",
+        ["dcorflow verify small.rtdc", "dcorflow verify small.rtdc M1_data.rtdc"],
+        {1: "different or damaged"},
+    )  # fmt: skip
+    sub.add_argument("prepared", metavar="PREPARED", type=Path, help="file to verify")
+    sub.add_argument("source", metavar="SOURCE", type=Path, nargs="?", help="file it was made from")
+    sub.set_defaults(function=_verify)
+
+
+def _add_runs(commands: Any) -> None:
+    """Add the commands that look at a work directory."""
+    sub = add_command(
+        commands, "plan", "Say what a run would do, without writing anything.",
+        "Walks the source tree as a run does.",
+        ["dcorflow plan --configfile my.yaml", "dcorflow -d work plan"],
+    )  # fmt: skip
+    sub.add_argument("--configfile", type=Path, help="configuration (default: that of the last run)")
+    sub.set_defaults(function=_plan)
+    sub = add_command(
+        commands, "status", "Say how far a run is, or how it ended.",
+        "Only reads; may be called at any time, while a run is going on, too.",
+        ["dcorflow -d work status", "dcorflow -d work status --json"],
+    )  # fmt: skip
+    sub.add_argument("--json", action="store_true", help="print it as JSON")
+    sub.set_defaults(function=_status)
+    add_command(
+        commands, "report", "Write the report again and print its last lines.",
+        "Nothing is prepared; a run does the same at its end.", ["dcorflow -d work report"],
+        {1: "as a run would end: something failed because of the machine, or check.strict finds fault"},
+    ).set_defaults(function=_report)  # fmt: skip
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = _Parser(
+    parser = Parser(
         prog="dcorflow",
-        description="From raw deformability cytometry measurements to published DCOR datasets. "
-        "The workflow is started with 'snakemake --cores N'; these commands look at it or handle "
-        "single files.",
+        description="From raw deformability cytometry measurements to published DCOR datasets.\n"
+        "The workflow is started with 'snakemake -s <repository>/Snakefile --cores all'; these\n"
+        "commands look at it, upload, or handle single files.",
+        epilog="'dcorflow COMMAND --help' has examples and exit codes.\n\n"
+        "The workflow itself runs: discover, batch, task, upload.\n\n"
+        "examples:\n  dcorflow init\n  dcorflow -d work plan --configfile my.yaml\n  dcorflow -d work status",
     )
     parser.add_argument("--version", action="version", version=f"dcorflow {__version__}")
     parser.add_argument(
         "-d", "--directory", type=Path, default=Path(), metavar="DIR", help="work directory (default: here)"
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    _add_single(commands, "compress", "Compress and repack one .rtdc file.", ".rtdc", _compress)
-    _add_single(
-        commands, "convert", "Convert one .tdms measurement to a compressed .rtdc file.", ".tdms", _convert
-    )
-    text = "Exit code: 0 clean, 1 alerts, 2 violations, 3 both, 4 unreadable."
-    sub = commands.add_parser("check", help="Run dclab's integrity check on a file.", description=text)
-    sub.add_argument("file", metavar="FILE", type=Path, help=".rtdc or .tdms file")
-    sub.add_argument("--json", action="store_true", help="print all findings as JSON")
-    sub.set_defaults(function=_check)
-    text = "Exit code: 0 good, 1 different or damaged."
-    sub = commands.add_parser("verify", help="Verify checksums, or compare with a source.", description=text)
-    sub.add_argument("prepared", metavar="PREPARED", type=Path, help="file to verify")
-    sub.add_argument("source", metavar="SOURCE", type=Path, nargs="?", help="file it was made from")
-    sub.set_defaults(function=_verify)
-    sub = commands.add_parser("plan", help="Say what a run would do, without writing anything.")
-    sub.add_argument("--configfile", type=Path, help="configuration (default: that of the last run)")
-    sub.set_defaults(function=_plan)
-    text = "Only reads; may be called at any time, while a run is going on, too."
-    sub = commands.add_parser("status", help="Say how far a run is, or how it ended.", description=text)
-    sub.add_argument("--json", action="store_true", help="print it as JSON")
-    sub.set_defaults(function=_status)
-    commands.add_parser("report", help="Write the summary again and print it.").set_defaults(function=_report)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    _add_runs(commands)
     add_upload_commands(commands)
+    _add_files(commands)
     _add_stages(commands)
     return parser
 
 
 def _add_stages(commands: Any) -> None:
     """Add the commands that the workflow's rules run."""
-    sub = commands.add_parser("discover", help="Stage of the workflow: find measurements and plan batches.")
+    sub = add_stage(commands, "discover", "Find measurements and plan batches.")
     sub.add_argument("stamp", metavar="STAMP", type=Path, nargs="?", help="file to write when done")
     sub.set_defaults(function=_discover)
     stages = ["compress", "check", "merge_metadata"]
-    text = "Stage of the workflow: compress, check or merge_metadata for one batch."
-    sub = commands.add_parser("batch", help=text)
+    sub = add_stage(commands, "batch", "Compress, check or merge_metadata for one batch.")
     sub.add_argument("stage", choices=stages)
     sub.add_argument("batch", metavar="BATCH")
     sub.add_argument("threads", metavar="THREADS", type=int, nargs="?", default=1)
     sub.add_argument("memory", metavar="MB", type=int, nargs="?", default=0)
     sub.set_defaults(function=_batch)
-    sub = commands.add_parser("task", help="Stage of the workflow: write the tasks of a group of datasets.")
+    sub = add_stage(commands, "task", "Write the tasks of a group of datasets.")
     sub.add_argument("group", metavar="GROUP")
     sub.set_defaults(function=_task)
 

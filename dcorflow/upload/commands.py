@@ -10,6 +10,7 @@ from typing import Any
 
 from dcorflow.errors import UsageError
 from dcorflow.files import read_json
+from dcorflow.help import add_command, add_stage
 from dcorflow.workdir import Workdir
 
 #: What `init` asks for.
@@ -26,34 +27,47 @@ _OPTIONAL = ("server", "namespace")
 
 def add_upload_commands(commands: Any) -> None:
     """Add the commands to those of the command line."""
-    sub = commands.add_parser("upload", help="Stage of the workflow: upload the datasets of a group.")
+    sub = add_stage(commands, "upload", "Upload the datasets of a group.")
     sub.add_argument("group", metavar="GROUP")
     sub.add_argument("turn", metavar="TURN", type=int, nargs="?", default=0)
     sub.set_defaults(function=_upload)
-    text = "Show what will be final on the server, and approve it; the next upload makes it so."
-    sub = commands.add_parser("approve", help="Approve datasets for publication.", description=text)
+    sub = add_command(
+        commands, "approve", "Approve datasets for publication.",
+        "Shows what will be final on the server; the next upload makes it so.",
+        ["dcorflow -d work approve --all", "dcorflow -d work approve 2024-05-17-blood"],
+    )  # fmt: skip
     sub.add_argument(
         "datasets", metavar="DATASET", nargs="*", help="as in the column 'dataset' of the summary"
     )
     sub.add_argument("--all", action="store_true", help="all that are ready and not approved yet")
     sub.set_defaults(function=_approve)
-    sub = commands.add_parser("audit", help="List which of the measurements here are on the server already.")
-    sub.set_defaults(function=_audit)
-    text = "Rebuild a lost ledger from what the server has; nothing is changed there."
-    sub = commands.add_parser("recover", help="Find the datasets of a lost ledger.", description=text)
-    sub.set_defaults(function=_recover)
-    text = "Exit code: 0 everything is fine, 1 something is not."
-    sub = commands.add_parser(
-        "doctor", help="Say whether an upload would find what it needs.", description=text
-    )
+    add_command(
+        commands, "audit", "List which of the measurements here are on the server already.",
+        "Compares content, then date, time, run index, event count and setup; changes nothing.",
+        ["dcorflow -d work audit"],
+    ).set_defaults(function=_audit)  # fmt: skip
+    add_command(
+        commands, "recover", "Find the datasets of a lost ledger.",
+        "Rebuilds it from what the server has; nothing is changed there.", ["dcorflow -d work recover"],
+    ).set_defaults(function=_recover)  # fmt: skip
+    sub = add_command(
+        commands, "doctor", "Say whether an upload would find what it needs.",
+        "Looks at Python, packages, disk, server, token, circle and collections.",
+        ["dcorflow -d work doctor", "dcorflow doctor --configfile my.yaml"], {1: "something is not fine"},
+    )  # fmt: skip
     sub.add_argument("--configfile", type=Path, help="configuration (default: that of the last run)")
     sub.set_defaults(function=_doctor)
     _add_init(commands)
 
 
 def _add_init(commands: Any) -> None:
-    text = "What is not given is asked for on a terminal."
-    sub = commands.add_parser("init", help="Write a commented configuration.", description=text)
+    sub = add_command(
+        commands, "init", "Write a commented configuration.", "What is not given is asked for on a terminal.",
+        [
+            "dcorflow init",
+            "dcorflow init --root /data/rtdc --authors 'A. Name' --license-id CC0-1.0 --owner-org my-circle",
+        ],
+    )  # fmt: skip
     for name, meaning in _QUESTIONS.items():
         sub.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="TEXT", help=meaning)
     sub.add_argument("--configfile", type=Path, default=Path("config/config.yaml"), help="file to write")
