@@ -160,21 +160,18 @@ class TestTable:
             tab.page.get_by_label("Text").fill(value)
         else:
             tab.page.locator(f"select[name={field}]").select_option(label=value)
-        some_left = f"(of {len(MADE) + 1})"
-        tab.page.wait_for_function(
-            "text => document.querySelector('p.count').textContent.includes(text)", arg=some_left
-        )
+        tab.await_count(f"(of {len(MADE) + 1})")
         assert sorted(tab.rows()) == [f"{name}.rtdc" for name in names]
         tab.page.get_by_role("button", name="Clear").click()
-        tab.await_count(f"of {len(MADE) + 1} ")
+        tab.await_count(f"of {len(MADE) + 1} measurements")
         assert len(tab.rows()) == len(MADE) + 1
 
     def test_links_show_the_measurements_they_speak_of(self, tab):
         tab.page.locator("#attention a[data-show*=failed]").first.click()
-        tab.await_count("of 2 ")
+        tab.await_count("of 2 measurements")
         assert "beads_02.rtdc" in tab.rows()
         tab.page.locator("#dataset-blood a[data-show]").click()
-        tab.await_count("of 3 ")
+        tab.await_count("of 3 measurements")
         assert all(name.startswith("blood") for name in tab.rows())
 
     def test_a_row_opens_and_closes(self, tab):
@@ -214,7 +211,7 @@ class TestTable:
         assert tab.count() == "1 to 50 of 5,000 measurements"
         assert len(tab.rows()) == 50
         tab.page.get_by_label("Text").fill("M4999")
-        tab.await_count("1 to 1 of 1 ")
+        tab.await_count("1 to 1 of 1 measurement")
         assert tab.rows() == ["M4999.rtdc"]
         tab.open("M4999")
         tab.page.get_by_role("button", name="Clear").click()
