@@ -152,6 +152,15 @@ def note_limits(workflow: Any) -> None:
         os.environ[LIMITED] = "yes"
 
 
+def add_last_lines(config: dict[str, Any]) -> None:
+    """Give Snakemake's own report (`snakemake --report`) the last lines of a run, by way of its config."""
+    if not any(word.partition("=")[0] == "--report" for word in sys.argv):
+        return
+    work = Workdir(Path.cwd())
+    with contextlib.suppress(UsageError, OSError, ValueError, KeyError):
+        config["last_lines"] = last_lines(gather(work), work)
+
+
 def _worth_reading(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(_NOISE)
 

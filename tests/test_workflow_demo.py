@@ -331,6 +331,23 @@ def test_second_run_does_nothing(demo: Demo) -> None:
     assert demo.run.rows() == demo.rows
 
 
+def test_the_page_shows_every_measurement(demo: Demo) -> None:
+    text = (demo.run.results / "report.html").read_text(encoding="utf-8")
+    data = text.partition('id="data">')[2].partition("</script>")[0]
+    assert {row[0] for row in json.loads(data)["rows"]} == demo.rows.keys()
+
+
+def test_the_report_of_snakemake_shows_the_summary(demo: Demo, tmp_path: Path) -> None:
+    made = tmp_path / "snakemake.html"
+    done = subprocess.run(
+        demo.run.command(1, "--report", str(made)), capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    text = made.read_text(encoding="utf-8")
+    assert "13 measurements: 10 ready, 1 excluded, 2 failed" in text
+    assert "what was found" in text, "the label of a result"
+
+
 def test_work_directory_in_the_source_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "source"
     demo_data.write_measurement(source / "a.rtdc", 4, roi=(32, 48), fluorescence=False, table=False)

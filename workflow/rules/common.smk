@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dcorflow.files import read_json
 from dcorflow.run import (
+    add_last_lines,
     batches_of,
     end_run,
     groups_to_run,
@@ -25,8 +26,12 @@ STATE = "results/.state"
 DCORFLOW = f"{sys.executable} -m dcorflow"
 SETTINGS = settings_or_exit(config)
 
+add_last_lines(config)
 quiet(workflow)
 note_limits(workflow)
+
+
+report: "../report/workflow.rst"
 
 
 def task_stamps(wildcards):

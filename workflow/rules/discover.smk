@@ -1,6 +1,11 @@
 checkpoint discover:
     output:
-        f"{STATE}/discover.done",
+        report(
+            f"{STATE}/discover.done",
+            caption="../report/discover.rst",
+            category="Measurements",
+            labels={"stage": "discover", "shows": "what was found"},
+        ),
     log:
         "logs/discover/discover.log",
     retries: 0

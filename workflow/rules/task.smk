@@ -3,7 +3,12 @@ rule task:
         f"{STATE}/groups/{{group}}.json",
         merged_batches,
     output:
-        f"{STATE}/task/{{group}}.done",
+        report(
+            f"{STATE}/task/{{group}}.done",
+            caption="../report/task.rst",
+            category="Datasets",
+            labels={"stage": "task", "group": "{group}"},
+        ),
     log:
         "logs/task/{group}.log",
     localrule: True
