@@ -50,8 +50,11 @@ _DATA_CHECKS = (
     "check_feat_index",
     "check_feature_size",
     "check_features_unknown_hdf5",
+    "check_fl_max_positive",
+    "check_fl_samples_per_event",
     "check_fmt_hdf5",
     "check_fmt_hdf5_swmr_mode",
+    "check_metadata_bad",
     "check_ml_class",
 )
 
