@@ -220,6 +220,7 @@ def _settle_dataset(
         "dataset_id": dataset["dataset_id"],
         "task_id": dataset["task_id"],
         "ready": len(ready),
+        "accept_incomplete": bool(dataset["fields"].get("accept_incomplete")),
         "warnings": _warnings(ready),
         "companions": [[c["path"], c["name"], ""] for c in dataset["companions"]]
         + [[path, "", why] for path, why in dataset["companions_left"]],

@@ -46,6 +46,7 @@ _MEANINGS = {
     "notes": "description in Markdown",
     "doi": "DOI of the publication",
     "references": "links to more about it",
+    "accept_incomplete": "yes uploads it although measurements are missing",
     "tags": "key words, separated by semicolons",
     EXPORTED: "marks of what was exported; leave this column as it is",
 }
@@ -249,7 +250,13 @@ def _value_cell(key: str, known: Mapping[str, Any], entry: SheetEntry) -> tuple[
 
 def _plain_column(name: str) -> Column:
     width = {"source": 40, "findings": 40, "notes": 40, "title": 30, "measurement": 24, "authors": 24}
-    yes_no = ("yes", "no") if name in ("use", "private") else ("yes",) if name == "confirm" else ()
+    yes_no = (
+        ("yes", "no")
+        if name in ("use", "private", "accept_incomplete")
+        else ("yes",)
+        if name == "confirm"
+        else ()
+    )
     options = tuple(dcor()["licenses"]) if name == "license_id" else yes_no
     needed = "yes" if name in ("title", *MANDATORY) else ""
     return Column(name, _MEANINGS[name], needed, options, bool(options), width.get(name, 14))

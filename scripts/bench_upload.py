@@ -167,7 +167,7 @@ def write_dataset(work: Workdir, name: str, files: list[Path]) -> dict[str, Any]
 def write_work(work: Workdir, url: str, datasets: dict[str, list[Path]], **upload: Any) -> Workdir:
     """Write a work directory whose only group is ready to be uploaded."""
     made = [write_dataset(work, name, files) for name, files in datasets.items()]
-    settings = {"server": url, "activate": "all", "settle": 0, "settled_by": "", "accept_incomplete": [],
+    settings = {"server": url, "activate": "all", "settle": 0, "settled_by": "",
                 "duplicates": "allow", "after": "keep", "parallel": 2, "connections": 6, "bandwidth": 0,
                 "retries": 3, "timeout": 60} | upload  # fmt: skip
     config = {"upload": settings, "input": {"root": []}, "datasets": {"namespace": "bench", "defaults": {}}}

@@ -22,7 +22,7 @@ from runs import REPOSITORY
 LAB = REPOSITORY / "scripts" / "dcor_lab" / "dcor_lab.py"
 #: The circle and the collection that exist on the server.
 CIRCLE, COLLECTION = "my-circle", "my-collection"
-_PATIENCE = 120
+_PATIENCE = 300
 
 
 @dataclass

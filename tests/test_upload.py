@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -248,3 +249,41 @@ def test_prepared_files_may_be_deleted_once_final(dcor: Dcor, tmp_path: Path, so
     assert result.code == 0, result.text
     assert [p.name for p in (run.results / "datasets").rglob("*.rtdc")] == ["five.rtdc"]
     assert set(run.statuses().values()) == {"ready"}
+
+
+def test_late_and_missing_measurements(dcor: Dcor, tmp_path: Path, source: Path) -> None:
+    shutil.rmtree(source / "gamma")
+    for folder in ("alpha", "beta"):
+        (source / folder / "broken.rtdc").write_bytes(b"no measurement")
+    (source / "beta" / "dcorflow.yaml").write_text("accept_incomplete: true\n")
+    aged(source)
+    run = new_run(tmp_path, dcor, source, **titled(tmp_path), **{"upload.activate": "all"})
+    assert run.upload().code == 0
+    assert run.dataset_statuses() == {"alpha": "incomplete", "beta": "published"}
+    (source / "alpha" / "broken.rtdc").unlink()
+    recipes.small_measurement(source / "beta" / "late.rtdc", seed=77)
+    aged(source)
+    run.configure({"input.max_vanished": 1, "datasets.companions": ["*.txt"]})
+    run.upload()
+    assert run.dataset_statuses() == {"alpha": "published", "beta": "late"}
+    assert "late.rtdc came after the dataset was published" in run.row("late.rtdc")["reason"]
+    title = f"beta of {tmp_path.name}"
+    [before] = dcor.datasets(title)
+    run.configure({"datasets.on_late": "new_dataset"})
+    result = run.upload()
+    assert result.code == 0, result.text
+    assert run.dataset_statuses() == {"alpha": "published", "beta": "published", "beta_later-1": "published"}
+    assert run.row("beta/broken.rtdc")["dataset"] == "beta"
+    assert run.row("late.rtdc")["dataset"] == "beta_later-1"
+    assert dcor.datasets(title) == [before], "what is published stays as it is"
+    [late] = dcor.datasets(f"{title} (later measurements)")
+    assert (late["state"], [r["name"] for r in late["resources"]]) == ("active", ["late.rtdc"])
+    assert run.row("late.rtdc")["dataset_id"] == late["id"] != before["id"]
+    assert run.receipt("beta_later-1")["task_id"] != run.receipt("beta")["task_id"]
+    result = run.upload()
+    assert (result.code, result.jobs) == (0, set()), result.text
+    (source / "alpha" / "notes.txt").write_text("four donors\n")
+    (source / "beta" / "more.txt").write_text("five donors\n")
+    run.upload()
+    statuses = {"alpha": "changed", "beta": "published", "beta_later-1": "late"}
+    assert run.dataset_statuses() == statuses

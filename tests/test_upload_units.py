@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import os
+import pty
+import struct
+import sys
+import termios
 import threading
 import time
 from itertools import pairwise
@@ -17,7 +23,7 @@ from dcorflow.server import find_server
 from dcorflow.upload.failures import Passing, Patience, Stopped
 from dcorflow.upload.ledger import Ledger
 from dcorflow.upload.locks import slot, task_lock
-from dcorflow.upload.progress import Meter
+from dcorflow.upload.progress import Bar, Meter, find_terminal
 from dcorflow.upload.token import find_token
 
 
@@ -219,6 +225,27 @@ class TestPatience:
             Patience(4, lambda text: None, stop).wait(Passing("down"))
 
 
+def draw_a_bar() -> int:
+    """Upload two datasets, as far as the bar sees, on standard error, which is a terminal."""
+    clock = [100.0]
+    time.monotonic = lambda: clock[0]  # type: ignore[assignment]
+    sys.stderr = os.fdopen(2, "w")  # not that of pytest
+    log, stop = io.StringIO(), threading.Event()
+    bar = Bar(find_terminal())
+    meters = [Meter(name, 200_000_000, 0, stop, log, bar) for name in ("blood", "beads")]
+    with bar.showing(meters[0]):
+        clock[0] += 20
+        for _ in range(4):
+            meters[0].count(10_000_000)
+        clock[0] += 30
+        meters[0].count(60_000_000)
+        with bar.showing(meters[1]):
+            clock[0] += 1
+            meters[1].skip(100_000_000)
+            meters[0].count(100_000_000)
+    return 0 if log.getvalue().count("\n") == 1 else 1
+
+
 class TestMeter:
     def test_keeps_to_the_bandwidth(self) -> None:
         meter = Meter("set", 100, 1000, threading.Event(), io.StringIO())
@@ -241,6 +268,29 @@ class TestMeter:
         meter.count(50_000_000)
         meter.count(0)
         assert stream.getvalue() == "blood: 100 MB of 400 MB, 2 MB/s, 2 min left\n"
+
+    def test_draws_one_bar_on_a_terminal(self) -> None:
+        """Only while the process is in front, within the width of the terminal, and away at the end."""
+        child, seen = pty.fork()
+        if not child:
+            code = 1
+            try:
+                fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+                code = draw_a_bar()
+            finally:
+                os._exit(code)
+        text = b""
+        with contextlib.suppress(OSError):  # the terminal ends with the child
+            while more := os.read(seen, 4096):
+                text += more
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, text
+        drawn = [line for line in text.decode().replace("\r\n", "").split("\r\033[K") if line]
+        assert drawn == [
+            "blood [#                       ] 10 MB of 200 MB, 500 kB/s,",
+            "blood [############            ] 100 MB of 200 MB, 2 MB/s, ",
+            "2 datasets [##################      ] 300 MB of 400 MB, 3.9",
+        ]
+        assert text.endswith(b"\r\033[K")
 
     def test_stops_a_transfer(self) -> None:
         stop = threading.Event()

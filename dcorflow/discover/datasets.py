@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+from dcorflow.discover.late import kept_part
 from dcorflow.naming import natural_key, resource_name, short_hash, slug, unique
 from dcorflow.source.inventory import Item
 from dcorflow.source.walk import Tree
@@ -52,7 +53,7 @@ def _tells(name: str, made: str, origin: str, hide: Callable[[str], str]) -> boo
     return hide(name) != name or (name.startswith(made) and hide(origin) != origin)
 
 
-def assign_datasets(items: list[Item], by: str, hide: Callable[[str], str] = str) -> None:
+def assign_datasets(items: list[Item], by: str, hide: Callable[[str], str] = str, server: str = "") -> None:
     """Give every measurement a dataset (in place).
 
     A measurement whose key (folder, or match of the expression `by`) is the same as before keeps
@@ -67,10 +68,16 @@ def assign_datasets(items: list[Item], by: str, hide: Callable[[str], str] = str
         ``directory`` or a regular expression with a group ``dataset``.
     hide
         Returns a name with pseudonyms.
+    server
+        Name of the server that datasets of late measurements belong to.
     """
     several = len({item.root for item in items}) > 1
     present = [item for item in items if item.state != "gone"]
     keys = {id(item): _key(item, by, several) for item in present}
+    keys = {
+        i: key and key + kept_part(item.key, server)
+        for (i, key), item in zip(keys.items(), present, strict=True)
+    }
     living = {item.dataset for item in present}
     settled = {item.key: (item.dataset, item.origin) for item in items
                if item.state == "gone" and item.dataset and item.dataset not in living}  # fmt: skip

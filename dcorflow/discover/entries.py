@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dcorflow.config import Config
+from dcorflow.discover.late import base_of, late_title, part_of
 from dcorflow.facts import dcor
 from dcorflow.metadata.fields import resolve_dataset
 from dcorflow.metadata.folders import FolderSettings
@@ -37,6 +38,8 @@ class EntryMaker:
         (root, folder) -> (task file, DCOR dataset id) of what was uploaded by other means.
     hide
         Puts pseudonyms into a text.
+    takes
+        Says of a dataset and the name of a companion in its folders whether they belong together.
     """
 
     def __init__(
@@ -48,33 +51,40 @@ class EntryMaker:
         wanted: Mapping[str, Wanted],
         known: Mapping[tuple[str, str], tuple[str, str]],
         hide: Callable[[str], str],
+        takes: Callable[[str, str], bool],
     ) -> None:
         self.config, self.folders, self.sheet = config, folders, sheet
         self.trees = {tree.name: tree for tree in trees}
         self.wanted, self.known, self.hide = wanted, known, hide
+        self.takes = takes
 
     def entry(self, dataset: str, items: list[Item]) -> tuple[dict[str, Any], list[str]]:
         """Return the entry of a dataset with the measurements `items`, and what is wrong with it."""
         present = [i for i in items if i.state != "gone"] or items
         present = sorted(present, key=lambda i: (i.root, natural_key(i.source)))
         sources = [(i.root, i.source) for i in present]
-        fields, wrong = resolve_dataset(
-            self.config, self.folders, self.sheet, dataset, present[0].key, sources
-        )
+        key, part = base_of(present[0].key), part_of(present[0].key)
+        fields, wrong = resolve_dataset(self.config, self.folders, self.sheet, dataset, key, sources)
+        if part and fields.get("title"):
+            fields["title"] = late_title(fields["title"], part)
         ids = {self.known[place] for i in present if (place := (i.root, i.folder)) in self.known}
         if self.config["datasets"]["uploaded"] == "leave" and any(i.state != "left alone" for i in present):
             ids = set()  # the id belongs to what is left alone
+        if part:
+            ids = set()  # the id belongs to the first measurements
         if len({dataset_id for _, dataset_id in ids}) > 1:
             found = "; ".join(f"{path}: {dataset_id}" for path, dataset_id in sorted(ids))
             wrong.append(
-                f"dataset of '{present[0].key}': its folders were uploaded as different DCOR datasets "
+                f"dataset of '{key}': its folders were uploaded as different DCOR datasets "
                 f"({found}); split it with 'datasets.by'"
             )
         fields = with_pseudonyms(fields, self.hide)
         companions, left = self._companions(present, {i.name.lower() for i in items})
+        companions = [c for c in companions if self.takes(dataset, c["name"])]
         entry = {
             "dataset": dataset,
-            "source": present[0].key,
+            "source": key,
+            "part": part,
             "task_id": self._task_id(dataset, present[0].origin, str(fields.get("owner_org"))),
             "dataset_id": sorted(ids)[0][1] if ids else "",
             "fields": fields,

@@ -19,6 +19,14 @@ from dcorflow.discover.datasets import (
     uploaded_before,
 )  # fmt: skip
 from dcorflow.discover.entries import EntryMaker
+from dcorflow.discover.late import (
+    companions_of,
+    dataset_subjects,
+    publications,
+    server_name,
+    split_late,
+    unfit_before,
+)  # fmt: skip
 from dcorflow.discover.plan import (
     OnDisk,
     Pending,
@@ -86,6 +94,7 @@ class _Pass:
         self.wanted: dict[str, Wanted] = {}
         self.todo: dict[str, dict[str, int]] = {}
         self.folders = FolderSettings(self.trees)
+        self.published = publications(config, work)
 
     def _walk(self, root: Path) -> Tree:
         _refuse_overlap(root, self.work.root)
@@ -116,7 +125,11 @@ class _Pass:
         )
         changes = matcher.run()
         renamed = rename_hidden(self.items, self.hide)
-        assign_datasets(self.items, by, self.hide)
+        assign_datasets(self.items, by, self.hide, server_name(self.config))
+        if self.published is not None:
+            as_on_disk = self.config["prepare"]["naming"] == "keep"
+            stays = unfit_before(self.work)
+            split_late(self.items, self.published, stays, as_on_disk=as_on_disk, hide=self.hide)
         assign_names(self.items, self.hide)
         known = uploaded_before(self.trees)
         wrong = self._resolve()
@@ -286,8 +299,9 @@ class _Pass:
         for item in self.items:
             if item.dataset:
                 members[item.dataset].append(item)
-        sheet = DatasetSheet(table, [subject_of(d, *sorted({i.key for i in m})) for d, m in members.items()])
-        make = EntryMaker(self.config, self.trees, self.folders, sheet, self.wanted, known, self.hide)
+        sheet = DatasetSheet(table, dataset_subjects(members))
+        takes = companions_of(members, self.published)
+        make = EntryMaker(self.config, self.trees, self.folders, sheet, self.wanted, known, self.hide, takes)
         entries, wrong = {}, list(sheet.problems)
         for dataset, items in members.items():
             entries[dataset], errors = make.entry(dataset, items)

@@ -79,6 +79,8 @@ def resolve_dataset(
                 )
             said.setdefault(name, (value, where))
     fields |= {name: value for name, (value, _) in said.items()}
+    if sources and all(_accepts_incomplete(folders, *place) for place in sources):
+        fields["accept_incomplete"] = True
     in_sheet, problems = sheet.entry(dataset)
     for name, cell in in_sheet.items():
         fields[name] = cell.value
@@ -97,6 +99,12 @@ def resolve_dataset(
         hint = f"did you mean '{near}'?" if near else f"known: {', '.join(known)}"
         wrong.append(f"dataset of '{key}': DCOR has no licence '{licence}'; {hint}")
     return fields, list(dict.fromkeys(wrong))
+
+
+def _accepts_incomplete(folders: FolderSettings, root: str, source: str) -> bool:
+    """Return whether the folder of a measurement says that its dataset may be incomplete."""
+    said = [layer.settings.get("accept_incomplete") for layer in folders.layers(root, source)]
+    return bool([word for word in said if word is not None][-1:] == [True])
 
 
 def missing_fields(fields: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,8 @@ EXPORTED = "exported"
 _PATTERN = re.compile(r"[*?\[]")
 #: Only the first so many rows without a match are told the nearest names: looking takes its time.
 _HINTS = 20
+#: Ranks of cells: those of patterns are (0, their length).
+_EXACT, _INHERITED = (2, 0), (1, 0)
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,14 @@ Cells = dict[str, Cell]
 
 @dataclass(frozen=True)
 class Subject:
-    """What rows can be about: its identifier and the paths that name it, the shortest first."""
+    """What rows can be about: its identifier and the paths that name it, the shortest first.
+
+    Rows about a subject in `inherits` (identifiers) are also about it, unless its own say otherwise.
+    """
 
     id: str
     paths: tuple[str, ...]
+    inherits: tuple[str, ...] = ()
 
 
 def whole_text(path: str) -> str:
@@ -58,9 +64,9 @@ def whole_text(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def subject_of(identifier: str, *paths: str) -> Subject:
-    """Return the subject with an identifier and the paths that name it."""
-    return Subject(identifier, tuple(map(whole_text, paths)))
+def subject_of(identifier: str, *paths: str, inherits: Iterable[str] = ()) -> Subject:
+    """Return the subject with an identifier, the paths that name it, and whose rows it inherits."""
+    return Subject(identifier, tuple(map(whole_text, paths)), tuple(map(whole_text, inherits)))
 
 
 def mark(subject: str, column: str, text: str) -> str:
@@ -93,9 +99,12 @@ def match_rows(
     """
     subjects = list(subjects)
     by_name: dict[str, list[str]] = defaultdict(list)
+    heirs: dict[str, list[str]] = defaultdict(list)
     for subject in subjects:
         for name in dict.fromkeys((subject.id, *subject.paths)):
             by_name[name].append(subject.id)
+        for name in dict.fromkeys(subject.inherits):
+            heirs[name].append(subject.id)
     found: dict[str, Cells] = defaultdict(dict)
     wrong: list[str] = []
     for number, row in table.rows:
@@ -114,10 +123,11 @@ def match_rows(
                     mark(subject_id, column, text) in marks
                     or mark(subject_id, column, plain(column, text)) in marks
                 )
-                cell = Cell(text, number, exported, rank)
-                error = _put(found[subject_id], column, cell, plain)
-                if error:
-                    wrong.append(f"{table.path}, row {number}, column '{column}': {error}")
+                errors = [_put(found[subject_id], column, Cell(text, number, exported, rank), plain)]
+                if rank == _EXACT:
+                    cell = Cell(text, number, exported, _INHERITED)
+                    errors += [_put(found[heir], column, cell, plain) for heir in heirs.get(subject_id, [])]
+                wrong += [f"{table.path}, row {number}, column '{column}': {e}" for e in errors if e]
     return dict(found), list(dict.fromkeys(wrong))
 
 
@@ -126,7 +136,7 @@ def _subjects(
 ) -> tuple[list[str], tuple[int, int]]:
     for name in names:
         if name in by_name:
-            return by_name[name], (1, 0)
+            return by_name[name], _EXACT
     for name in names:
         if not _PATTERN.search(name):
             continue
@@ -140,6 +150,10 @@ def _subjects(
 def _put(cells: Cells, column: str, cell: Cell, plain: Callable[[str, str], str]) -> str:
     """Keep the more specific of two cells; return the contradiction of two equally specific ones."""
     other = cells.get(column)
+    inherited = other is not None and cell.rank != other.rank and _INHERITED in (cell.rank, other.rank)
+    if other is not None and inherited and cell.exported != other.exported:
+        cells[column] = other if cell.exported else cell  # what somebody wrote goes before what stood there
+        return ""
     if other is None or cell.rank > other.rank:
         cells[column] = cell
         return ""

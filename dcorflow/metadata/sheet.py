@@ -20,7 +20,7 @@ DATASET_SELECTORS = ("dataset", "source")
 DATASET_INFORMS = ("status", "findings", "measurements")
 #: Fields of a dataset: lists are separated by semicolons.
 FIELDS = ("title", "authors", "license_id", "owner_org", "private", "collections", "notes", "doi",
-          "references", "tags")  # fmt: skip
+          "references", "tags", "accept_incomplete")  # fmt: skip
 LISTS = ("authors", "collections", "tags")
 #: What stands in a cell to remove a value.
 REMOVE = "-"
@@ -159,7 +159,7 @@ def field_text(name: str, value: Any) -> str:
 
 
 def _field(name: str, text: str) -> Any:
-    if name == "private":
+    if name in ("private", "accept_incomplete"):
         return _yes_or_no(text)
     if name not in LISTS:
         return text.strip()

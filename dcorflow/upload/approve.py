@@ -9,7 +9,7 @@ from dcorflow.files import printable, read_json
 from dcorflow.server import Server
 from dcorflow.upload.failures import UploadError
 from dcorflow.upload.manifest import Manifest, read_manifest
-from dcorflow.upload.outcome import published
+from dcorflow.upload.outcome import accepted, published
 from dcorflow.upload.receipts import is_approved
 from dcorflow.workdir import Workdir
 
@@ -30,7 +30,6 @@ def to_approve(work: Workdir, config: dict[str, Any], server: Server, names: lis
         Where a dataset is unknown, published, or cannot be approved as it is.
     """
     wanted = dict.fromkeys(names)
-    accepted = config["upload"]["accept_incomplete"]
     found, known = [], set()
     for group in read_json(work.state / "plan.json")["groups"]:
         try:
@@ -42,7 +41,7 @@ def to_approve(work: Workdir, config: dict[str, Any], server: Server, names: lis
             known.add(name)
             if names and name not in wanted:
                 continue
-            if why := _not_now(work, server, decision, accepted):
+            if why := _not_now(work, server, decision):
                 if names:
                     raise UsageError(f"{name}: {why}")
                 continue
@@ -59,12 +58,10 @@ def to_approve(work: Workdir, config: dict[str, Any], server: Server, names: lis
     return found if names else [m for m in found if not is_approved(work, server, m)]
 
 
-def _not_now(work: Workdir, server: Server, decision: dict[str, Any], accepted: list[str]) -> str:
+def _not_now(work: Workdir, server: Server, decision: dict[str, Any]) -> str:
     if published(work, server, decision["dataset"]):
         return "it is published already"
-    if decision["status"] == "incomplete" and decision["dataset"] in accepted and decision["ready"]:
-        return ""
-    if decision["status"] != "ready":
+    if decision["status"] != "ready" and not accepted(decision):
         return f"it is {decision['status']} ({decision['reason']})"
     return ""
 

@@ -124,6 +124,11 @@ def now() -> str:
     return time.strftime(_FORMAT, time.gmtime())
 
 
+def time_of(when: str) -> float:
+    """Return a time written by `now` in seconds since 1970."""
+    return calendar.timegm(time.strptime(when, _FORMAT))
+
+
 def seconds_since(when: str) -> float:
     """Return how long ago a time written by `now` was."""
-    return time.time() - calendar.timegm(time.strptime(when, _FORMAT))
+    return time.time() - time_of(when)

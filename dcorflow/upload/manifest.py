@@ -29,6 +29,8 @@ class Resource:
         Of the whole file; the ETag as S3 makes it (`dcorflow.seal`).
     supplements
         Values by ``sp:section:key``.
+    measurement
+        Identifier of the measurement; empty for a companion.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Resource:
     sha256: str
     etag: str
     supplements: dict[str, Any]
+    measurement: str = ""
 
 
 @dataclass
@@ -113,11 +116,12 @@ def read_manifest(work: Workdir, decision: dict[str, Any], rows: list[dict[str, 
     for name, listed_path, values in listed:
         file = folder / Path(listed_path).name  # the folder may have been moved
         try:
-            sums = _sums(work, file, measurements.get(file.name))
+            measurement = measurements.get(file.name, "")
+            sums = _sums(work, file, measurement)
         except OSError as error:
             raise UploadError(f"{file.name} cannot be read ({error.strerror or error}); run again") from error
         composite = {f"sp:{s}:{k}": v for s, inside in values.items() for k, v in inside.items()}
-        resources.append(Resource(name, file, *sums, composite))
+        resources.append(Resource(name, file, *sums, composite, measurement))
     counted = {kind: sum(int(row[kind]) for row in rows) for kind in ("violations", "alerts")}
     missing = decision["reason"] if decision["status"] == "incomplete" else ""
     return Manifest(
@@ -153,10 +157,10 @@ def _read_task(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[tuple[s
     return job, fields, list(zip(names, *others, strict=True))
 
 
-def _sums(work: Workdir, path: Path, measurement: str | None) -> tuple[int, str, str]:
+def _sums(work: Workdir, path: Path, measurement: str) -> tuple[int, str, str]:
     """Return size, SHA256 and ETag of a file: from the record of a measurement, else computed."""
     seen = path.stat()
-    if measurement is None:
+    if not measurement:
         sums = seal(path)
         return seen.st_size, sums["sha256"], sums["etag"]
     record = load_record(work, measurement)

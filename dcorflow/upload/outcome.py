@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from dcorflow.files import key_of, read_json
+from dcorflow.published import read_receipt
+from dcorflow.seal import sha256_of
 from dcorflow.server import Server, find_server
-from dcorflow.upload.receipts import read_receipt
+from dcorflow.upload.failures import time_of
 from dcorflow.workdir import TASK_NAME, Workdir
 
 #: Fields whose change is told; collections are added later without the dataset changing.
@@ -72,11 +75,42 @@ def compare(
         old, new = receipt["fields"].get(key, ""), fields.get(key, "")
         if old != new:
             return "changed", f"{key} is {new!r} here, {old!r} in what is published"
+    for name, why in _companions(work, dataset, receipt):
+        if why:
+            return "changed", f"{name} {why}"
+        here[name] = ""
     added = [name for name in here if name not in published]
     if added:
         more = f" and {len(added) - 3} more" if len(added) > 3 else ""
         return "late", f"{', '.join(added[:3])}{more} came after the dataset was published"
     return "published", ""
+
+
+def _companions(work: Workdir, dataset: dict[str, Any], receipt: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the companions of a published dataset, and for each what is different about it, or nothing."""
+    final = {r["name"]: r for r in receipt["resources"]}
+    for _, name, left in dataset["companions"]:
+        if left:
+            continue
+        path = work.datasets / dataset["dataset"] / name
+        try:
+            seen = path.stat()
+            old = final.get(name, {})
+            # A look at the content only where it could differ: this is done in every run.
+            same = not old or (seen.st_size == old["size"] and seen.st_mtime < time_of(receipt["time"]))
+            sha256 = old.get("sha256") if same else sha256_of(path)
+        except OSError:
+            continue  # it comes back with the next task job
+        if same or sha256 == old["sha256"]:
+            yield name, ""
+        else:
+            yield name, f"has SHA256 {sha256} here, {old['sha256']} in what is published"
+
+
+def accepted(decision: dict[str, Any]) -> bool:
+    """Return whether a dataset is incomplete, and somebody wants it uploaded as it is."""
+    wanted = decision["status"] == "incomplete" and decision.get("accept_incomplete")
+    return bool(wanted and decision["ready"])
 
 
 def published(work: Workdir, server: Server, dataset: str) -> bool:

@@ -6,21 +6,12 @@ import getpass
 from pathlib import Path
 from typing import Any
 
-from dcorflow.files import read_json, to_json, write_text
+from dcorflow.files import to_json, write_text
+from dcorflow.published import read_mapping, receipt_path
 from dcorflow.server import Server
 from dcorflow.upload.failures import now
 from dcorflow.upload.manifest import Manifest
 from dcorflow.workdir import Workdir
-
-
-def receipt_path(work: Workdir, server: Server, dataset: str) -> Path:
-    """Return where the receipt of a dataset lies."""
-    return server.folder(work) / f"{dataset}.json"
-
-
-def read_receipt(work: Workdir, server: Server, dataset: str) -> dict[str, Any] | None:
-    """Return the receipt of a dataset; None where it has not been published."""
-    return _read(receipt_path(work, server, dataset))
 
 
 def write_receipt(
@@ -56,6 +47,7 @@ def write_receipt(
                 "sha256": r.sha256,
                 "etag": r.etag,
                 "supplements": r.supplements,
+                "measurement": r.measurement,
             }
             for r in manifest.resources
         ],
@@ -71,7 +63,7 @@ def approval_path(work: Workdir, server: Server, dataset: str) -> Path:
 
 def is_approved(work: Workdir, server: Server, manifest: Manifest) -> bool:
     """Return whether exactly what would become final now was approved."""
-    approval = _read(approval_path(work, server, manifest.dataset))
+    approval = read_mapping(approval_path(work, server, manifest.dataset))
     return approval is not None and approval.get("digest") == manifest.digest
 
 
@@ -84,11 +76,3 @@ def approve(work: Workdir, server: Server, manifest: Manifest) -> None:
         "time": now(),
     }
     write_text(approval_path(work, server, manifest.dataset), to_json(approval))
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        data = read_json(path)
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None

@@ -15,6 +15,7 @@ from typing import Any
 from dcorflow.deleted import note_deleted
 from dcorflow.errors import UsageError, is_interrupt
 from dcorflow.files import key_of, read_json, to_json, write_if_changed, write_text
+from dcorflow.published import read_receipt
 from dcorflow.server import find_server
 from dcorflow.upload.api import Api
 from dcorflow.upload.audit import Seen, matches, still_there
@@ -24,10 +25,10 @@ from dcorflow.upload.failures import Passing, Patience, Stopped, UploadError
 from dcorflow.upload.ledger import Ledger
 from dcorflow.upload.locks import slot, task_lock
 from dcorflow.upload.manifest import Manifest, read_manifest
-from dcorflow.upload.outcome import identity, published
+from dcorflow.upload.outcome import accepted, identity, published
 from dcorflow.upload.preflight import Facts, learn, objections
-from dcorflow.upload.progress import Meter
-from dcorflow.upload.receipts import is_approved, read_receipt, write_receipt
+from dcorflow.upload.progress import Bar, Meter, find_terminal
+from dcorflow.upload.receipts import is_approved, write_receipt
 from dcorflow.upload.settled import unsettled
 from dcorflow.upload.token import find_token
 from dcorflow.workdir import Workdir
@@ -70,6 +71,7 @@ class _GroupUpload:
         self.stop = threading.Event()
         self.ledger = Ledger(self.folder / "ledger.tsv")
         self.seen: Seen | None = None
+        self.bar = Bar(find_terminal())
 
     def run(self) -> dict[str, Outcome]:
         """Upload what is due and return what became of each dataset."""
@@ -134,7 +136,7 @@ class _GroupUpload:
         if published(self.work, self.server, dataset):
             self._delete(dataset)  # unless that was done when it was published
             return Outcome("published")
-        if status == "incomplete" and dataset in self.settings["accept_incomplete"] and decision["ready"]:
+        if accepted(decision):
             status = "ready"
         if status != "ready":
             return Outcome(status, decision["reason"], decision["dataset_id"])
@@ -174,7 +176,7 @@ class _GroupUpload:
 
     def _upload(self, api: Api, facts: Facts, manifest: Manifest) -> Outcome:
         bandwidth = 1e6 * self.settings["bandwidth"] / self.settings["parallel"]
-        meter = Meter(manifest.dataset, manifest.size, bandwidth, self.stop)
+        meter = Meter(manifest.dataset, manifest.size, bandwidth, self.stop, bar=self.bar)
         mode = self.settings["activate"]
         activate = mode == "all" or (mode == "approved" and is_approved(self.work, self.server, manifest))
         settings = Settings(
@@ -183,7 +185,8 @@ class _GroupUpload:
             self.settings["retries"],
             self.settings["connections"],
         )
-        shown = DatasetUpload(api, facts, self.ledger, manifest, settings, meter).run()
+        with self.bar.showing(meter):
+            shown = DatasetUpload(api, facts, self.ledger, manifest, settings, meter).run()
         url = f"{self.server.url}/dataset/{shown['id']}"
         if shown["state"] == "active":
             write_receipt(self.work, self.server, manifest, shown, url)

@@ -39,7 +39,7 @@ PACKAGES = ("postgresql", "redis-server", "libmagic1")
 PLUGINS = "dcor_depot dcor_schemas dc_serve dc_view dc_log_view dcor_theme"
 QUEUES = ("dcor-short", "dcor-normal", "dcor-long", "default")
 #: Seconds that a server may take to start, and to end.
-_START, _END = 90, 10
+_START, _END = 240, 10
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
