@@ -11,6 +11,8 @@ import pytest
 from demo_data import write_measurement
 from test_portrait import drawn, replace
 
+from dcorflow.convert import convert
+
 EVENTS = 240
 
 
@@ -136,3 +138,21 @@ def test_real_measurements_have_few_events_and_little_else(real_data: Path) -> N
         assert {f["id"] for f in portrait["flags"]} == {"few-events"} | accepted.get(path.parent.name, set())
         assert portrait["sampled"] > 0
         assert "scatter" in {p["id"] for p in portrait["pictures"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("fmt-tdms_2fl-no-image_2017/M1_data.tdms", ["scatter", "time", "fluorescence"]),
+        ("fmt-tdms_fl-image_2016/M1_20160905_greenBeads.tdms", ["scatter", "time", "images", "fluorescence"]),
+        ("fmt-tdms_minimal_2016/M1_2us_70A_0.120000ul_s.tdms", ["scatter", "time"]),
+    ],
+)
+def test_converted_measurements_have_the_pictures_they_can_have(
+    real_data: Path, tmp_path: Path, name: str, kinds: list[str]
+) -> None:
+    convert(real_data / name, tmp_path / "m.rtdc")
+    portrait = drawn(tmp_path / "m.rtdc")
+    assert [p["id"] for p in portrait["pictures"]] == kinds
+    lacking = [] if "images" in kinds else ["no images: the measurement has none"]
+    assert portrait["missing"] == lacking
