@@ -19,8 +19,8 @@ import xxhash
 
 #: Every temporary file of dcorflow starts like this, so leftovers can be told from results.
 TEMP_PREFIX = ".dcorflow-"
-#: A younger temporary file may belong to a process that has not locked it yet (seconds).
-_LEFTOVER_AGE = 10
+#: Where a file system knows no locks, an older temporary file belongs to nobody (seconds).
+_ABANDONED = 2 * 86400
 _BLOCK = 1 << 22
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
@@ -34,11 +34,8 @@ def replacing(path: Path) -> Iterator[Path]:
     `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.parent / f"{TEMP_PREFIX}{secrets.token_hex(8)}.tmp"
-    handle = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    temp, handle = _new_temporary(path.parent)
     try:
-        with contextlib.suppress(OSError):  # no locks on this file system: age decides
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temp
         os.fsync(handle)
         temp.rename(path)
@@ -50,17 +47,43 @@ def replacing(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+def _new_temporary(folder: Path) -> tuple[Path, int]:
+    """Return a new empty temporary file in `folder`, and an open handle that holds its lock."""
+    while True:
+        temp = folder / f"{TEMP_PREFIX}{secrets.token_hex(8)}.tmp"
+        handle = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if _hold(handle, temp):
+            return temp, handle
+        os.close(handle)
+
+
+def _hold(handle: int, path: Path) -> bool:
+    """Lock what was just made; return False where `clean_leftovers` found it before and takes it away."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # no locks on this file system: age decides
+    return path.exists()
+
+
 @contextlib.contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """Yield a temporary folder, locked for `clean_leftovers` like the files of `replacing`."""
-    with tempfile.TemporaryDirectory(dir=parent, prefix=TEMP_PREFIX) as name:
-        handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield Path(name)
-        finally:
-            os.close(handle)
+    while True:
+        with contextlib.ExitStack() as stack:
+            name = stack.enter_context(
+                tempfile.TemporaryDirectory(dir=parent, prefix=TEMP_PREFIX, ignore_cleanup_errors=True)
+            )
+            try:
+                handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # `clean_leftovers` was faster
+            stack.callback(os.close, handle)
+            if _hold(handle, Path(name)):
+                yield Path(name)
+                return
 
 
 def sync_folder(folder: Path) -> None:
@@ -72,46 +95,62 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def is_leftover(path: Path) -> bool:
-    """Return True for a temporary file or folder of dcorflow that no living process holds."""
-    folder = path.is_dir() and not path.is_symlink()
-    try:
-        handle = os.open(path, (os.O_RDONLY if folder else os.O_RDWR) | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        age = time.time() - os.fstat(handle).st_mtime
-        if age < _LEFTOVER_AGE:
-            return False
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return age > 2 * 86400
-    finally:
-        os.close(handle)
-    return True
-
-
 def clean_leftovers(folder: Path) -> int:
     """Remove what killed jobs left in `folder`; return how many files and scratch folders went."""
     removed = 0
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            path = Path(entry.path)
-            if entry.name.startswith(TEMP_PREFIX) and is_leftover(path):
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
-                removed += 1
+            if entry.name.startswith(TEMP_PREFIX):
+                removed += _remove_leftover(Path(entry.path), entry.is_dir(follow_symlinks=False))
     return removed
+
+
+def _remove_leftover(path: Path, folder: bool) -> bool:
+    """Remove a temporary file or folder that no living process holds; return whether it went.
+
+    It is locked meanwhile, so that a process that has just made it notices (`_hold`).
+    """
+    flags = os.O_RDONLY if folder else os.O_RDWR
+    try:
+        handle = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        if _is_held(handle):
+            return False
+        if folder:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        return True
+    finally:
+        os.close(handle)
+
+
+def _is_held(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return time.time() - os.fstat(handle).st_mtime < _ABANDONED
+    return False
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 atomically; undecodable file names in it survive the round trip."""
     with replacing(path) as temp:
         temp.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+
+
+def write_bytes_if_changed(path: Path, data: bytes) -> bool:
+    """Write `data` only where the file does not hold it already; return whether it was written."""
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == data:
+            return False
+    with replacing(path) as temp:
+        temp.write_bytes(data)
+    return True
 
 
 def write_if_changed(path: Path, text: str) -> bool:

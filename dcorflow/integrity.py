@@ -139,7 +139,8 @@ def read_cues(path: Path, file: str, known: Iterable[Cue] | None = None) -> list
         if is_interrupt(error):
             raise
         found = [_stopped(error, file)]
-    return list({c.id: c for c in found}.values())
+    # dclab goes through sets, whose order differs from process to process.
+    return list({c.id: c for c in sorted(found, key=lambda c: (c.check, c.id, c.message))}.values())
 
 
 def _list_features_once(checker: Any) -> None:

@@ -9,12 +9,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from dcorflow.errors import FailureClass
-from dcorflow.files import read_json, read_text, to_json, write_if_changed, write_text
+from dcorflow.files import read_text, to_json, write_if_changed, write_text
 from dcorflow.workdir import Workdir
 
 #: Raised when older records can no longer be understood.
 FORMAT = 1
+#: How a record begins: its checksum shows whether it is as it was written.
+_SEAL, _SEAL_END = '{\n "checksum": "', '",'
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,9 @@ class Record:
 
 
 def load_record(work: Workdir, measurement: str) -> Record | None:
-    """Return the record of a measurement; None where there is none or it is damaged."""
+    """Return the record of a measurement; None where there is none, or it is damaged or was edited."""
     try:
-        record = Record.from_dict(read_json(work.record(measurement)))
+        record = Record.from_dict(json.loads(_unsealed(read_text(work.record(measurement)))))
     except (OSError, ValueError, AttributeError):
         return None
     return record if record.measurement == measurement else None
@@ -115,7 +119,22 @@ def load_record(work: Workdir, measurement: str) -> Record | None:
 
 def save_record(work: Workdir, record: Record) -> None:
     """Write a record atomically; its payload must be on disk before."""
-    write_text(work.record(record.measurement), to_json(asdict(record)))
+    text = to_json(asdict(record))
+    write_text(work.record(record.measurement), f"{_SEAL}{_checksum(text)}{_SEAL_END}{text[1:]}")
+
+
+def _checksum(text: str) -> str:
+    return xxhash.xxh3_64_hexdigest(text.encode("utf-8", "surrogateescape"))
+
+
+def _unsealed(text: str) -> str:
+    """Return the JSON of a record without its checksum; raise `ValueError` where that is wrong."""
+    if not text.startswith(_SEAL):
+        return text  # of an older version
+    checksum, _, rest = text.removeprefix(_SEAL).partition(_SEAL_END)
+    if checksum != _checksum("{" + rest):
+        raise ValueError("damaged record: wrong checksum")
+    return "{" + rest
 
 
 def index_line(record: Record) -> dict[str, Any]:
@@ -139,8 +158,8 @@ def index_line(record: Record) -> dict[str, Any]:
 class RecordIndex:
     """One line per record, kept beside them, so that a run with nothing to do opens no record.
 
-    Lines carry size and time of their record file; only records that differ are read. A lost or
-    damaged index is built anew.
+    Lines carry size and time of their record file, and a checksum in front; only records that differ
+    are read. A lost or damaged index is built anew, line by line.
     """
 
     def __init__(self, work: Workdir) -> None:
@@ -188,18 +207,21 @@ class RecordIndex:
             return
         for line in text.split("\n"):
             try:
-                stats, values = json.loads(line)
+                checksum, stats, values = json.loads(line)
+                if checksum != _checksum(line.partition(", ")[2]):
+                    continue
                 self._stats[values["measurement"]] = stats
                 self.lines[values["measurement"]] = values
             except (ValueError, KeyError, TypeError):
                 continue  # a damaged line: its record is read again
 
     def _save(self) -> None:
-        lines = [
-            json.dumps([self._stats[name], self.lines[name]], ensure_ascii=False, sort_keys=True)
+        texts = (
+            json.dumps([self._stats[name], self.lines[name]], ensure_ascii=False, sort_keys=True)[1:]
             for name in sorted(self.lines)
-        ]
-        write_if_changed(self.work.record_index, "\n".join(lines) + "\n")
+        )
+        lines = [f'["{_checksum(text)}", {text}\n' for text in texts]
+        write_if_changed(self.work.record_index, "".join(lines))
 
 
 def stat_files(root: Path, paths: Iterable[str]) -> list[SourceFile]:

@@ -85,7 +85,10 @@ def uploads_to_run(workflow: Any, settings: Config) -> list[str]:
     if _is_forced(workflow):
         return list(plan["groups"])
     key, due = key_of(settings["upload"]), set(_unfinished())
-    return [g for g in plan["groups"] if g in due or not _is_uploaded(work, g, key)]
+    waiting = {g for g in plan["groups"] if not _is_uploaded(work, g, key)}
+    # As for discover: Snakemake's notes, which show that it is another turn, may be lost.
+    workflow.dag.forcefiles.update(str(work.stamp("upload", g).relative_to(work.root)) for g in waiting)
+    return [g for g in plan["groups"] if g in due or g in waiting]
 
 
 def _is_uploaded(work: Workdir, group: str, settings: str) -> bool:
@@ -144,6 +147,17 @@ def quiet(workflow: Any) -> None:
 
     if workflow.exec_mode == workflow.exec_mode.DEFAULT:
         logger.addFilter(_worth_reading)
+
+
+def always(workflow: Any, rule: str) -> list[str]:
+    """Let a rule run at every start of the head, as `--forcerun` does; return no input.
+
+    A parameter that differs each time is not enough: Snakemake compares it with its own notes, which a
+    power loss leaves empty, and not at all where a user's profile says `rerun-triggers: mtime`.
+    """
+    if workflow.exec_mode == workflow.exec_mode.DEFAULT:
+        workflow.dag.forcerules.add(workflow.get_rule(rule))
+    return []
 
 
 def note_limits(workflow: Any) -> None:
@@ -209,9 +223,19 @@ def _write_page(
         print(f"dcorflow: {work.page} could not be written ({words}); please report this", file=sys.stderr)
 
 
+def _forget_incomplete(work: Workdir) -> None:
+    """Remove Snakemake's marks of jobs that a killed head had started and that have nothing left to do.
+
+    Stamps appear whole, so whoever finds one needs no mark to know that its job ended.
+    """
+    for mark in (work.root / ".snakemake" / "incomplete").glob("*"):
+        mark.unlink(missing_ok=True)
+
+
 def end_run(succeeded: bool) -> None:
     """Write the report, print the last lines, and end with the verdict as exit code."""
     work = Workdir(Path.cwd())
+    _forget_incomplete(work)
     for stop in _stop_ticker:
         stop()
     code = _last_steps(work, succeeded, time.monotonic() - _began)

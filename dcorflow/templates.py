@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from dcorflow.config import Config
 from dcorflow.errors import UsageError
 from dcorflow.facts import dcor
-from dcorflow.files import key_of, read_json, to_json, write_if_changed
+from dcorflow.files import key_of, read_json, to_json, write_bytes_if_changed, write_if_changed
 from dcorflow.metadata.fields import MANDATORY, is_generic_title
-from dcorflow.metadata.filling import Column, State, Template, write_template
+from dcorflow.metadata.filling import Column, State, Template, contents
 from dcorflow.metadata.keys import DATA_KEYS, choices, known_keys, meaning
 from dcorflow.metadata.matching import EXPORTED, mark, subject_of, whole_text
 from dcorflow.metadata.sheet import FIELDS, DatasetSheet, MeasurementSheet, SheetEntry, field_text, load_sheet
@@ -24,7 +26,7 @@ from dcorflow.report.summary import Summary
 from dcorflow.workdir import Workdir
 
 #: Raised when the same results would give another template than before.
-_RECIPE = 1
+_RECIPE = 2
 #: The supplement that decides which others make sense; always offered.
 _FIRST_SUPPLEMENT = "general:sample type"
 _MEANINGS = {
@@ -69,7 +71,7 @@ def write_templates(work: Workdir, config: Config, summary: Summary) -> list[str
     paths = [work.template(n, s) for n in ("metadata", "datasets") for s in (".tsv", ".xlsx")]
     try:
         before = read_json(done)
-        if before["key"] == key and all(p.exists() for p in paths):
+        if before["key"] == key and all(p.exists() for p in paths if before["files"][p.name]):
             return []
     except (OSError, ValueError, KeyError, TypeError):
         before = {"files": {}}
@@ -84,25 +86,37 @@ def write_templates(work: Workdir, config: Config, summary: Summary) -> list[str
     material = [_material(work, d) for d in sorted({d["group"] for d in summary.datasets})]
     values = {m: v for part in material for m, v in part["measurements"].items()}
     fields = {d: f for part in material for d, f in part["fields"].items()}
-    said = [w for p in paths if (w := _keep_edited(p, before["files"].get(p.name), config))]
-    template = measurement_template(config, sheet, summary.measurements, values)
-    write_template(template, work.template("metadata", ".tsv"), work.template("metadata", ".xlsx"))
-    template = dataset_template(datasets, summary.datasets, fields)
-    write_template(template, work.template("datasets", ".tsv"), work.template("datasets", ".xlsx"))
-    files = {p.name: _stat(p) for p in paths if p.exists()}
-    write_if_changed(done, to_json({"key": key, "files": files}))
+    templates = {
+        "metadata": measurement_template(config, sheet, summary.measurements, values),
+        "datasets": dataset_template(datasets, summary.datasets, fields),
+    }
+    made = {
+        work.template(name, suffix): data
+        for name, template in templates.items()
+        for suffix, data in zip((".tsv", ".xlsx"), contents(template), strict=True)
+    }
+    known = {p.name: before["files"].get(p.name, []) for p in paths}
+    said = [w for p in paths if (w := _keep_edited(p, known[p.name], config))]
+    new = {path.name: [] if data is None else [_digest(data)] for path, data in made.items()}
+    # Before the files: a run that is killed in between must not take its own for edited ones.
+    write_if_changed(done, to_json({"key": "", "files": {n: known[n] + new[n] for n in new}}))
+    for path, data in made.items():
+        if data is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_bytes_if_changed(path, data)
+    write_if_changed(done, to_json({"key": key, "files": new}))
     return said
 
 
-def _stat(path: Path) -> list[int]:
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
+def _digest(data: bytes) -> str:
+    return xxhash.xxh3_128_hexdigest(data)
 
 
-def _keep_edited(path: Path, written: list[int] | None, config: Config) -> str:
-    """Put a template aside that is not as it was written; return what to tell, else nothing."""
+def _keep_edited(path: Path, written: list[str], config: Config) -> str:
+    """Put a template aside that is none of what was written; return what to tell, else nothing."""
     sheets = [config[part]["sheet"] for part in ("metadata", "datasets")]
-    if written is None or not path.exists() or _stat(path) == written or str(path) in sheets:
+    if not written or not path.exists() or str(path) in sheets or _digest(path.read_bytes()) in written:
         return ""
     number = 1
     while (kept := path.with_name(f"{path.stem}_edited{number}{path.suffix}")).exists():

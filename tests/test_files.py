@@ -82,7 +82,6 @@ class TestLeftovers:
     def test_old_ones_go_and_results_stay(self, tmp_path):
         dead = tmp_path / f"{files.TEMP_PREFIX}1.tmp"
         dead.write_text("half")
-        old(dead)
         kept = tmp_path / "a.rtdc"
         kept.write_text("data")
         old(kept)
@@ -92,16 +91,43 @@ class TestLeftovers:
     def test_those_of_a_living_process_stay(self, tmp_path):
         with files.replacing(tmp_path / "a.txt") as temp:
             temp.write_text("working")
-            old(temp)
             assert files.clean_leftovers(tmp_path) == 0
             assert temp.exists()
         assert (tmp_path / "a.txt").read_text() == "working"
 
-    def test_young_ones_stay(self, tmp_path):
-        temp = tmp_path / f"{files.TEMP_PREFIX}1.tmp"
-        temp.write_text("its owner has not locked it yet")
-        assert files.clean_leftovers(tmp_path) == 0
-        assert temp.exists()
+    def test_the_one_just_made_is_replaced_where_it_was_taken_for_one(self, tmp_path, monkeypatch):
+        made, real = [], files._hold
+
+        def hold(handle, path):
+            made.append(path)
+            if len(made) == 1:  # between making and locking
+                assert files.clean_leftovers(tmp_path) == 1
+            return real(handle, path)
+
+        monkeypatch.setattr(files, "_hold", hold)
+        with files.replacing(tmp_path / "a.txt") as temp:
+            temp.write_text("whole")
+        assert (tmp_path / "a.txt").read_text() == "whole"
+        made.clear()
+        with files.scratch_folder(tmp_path) as folder:
+            (folder / "b").write_text("there")
+        assert len(made) == 2
+        assert temporaries(tmp_path) == []
+
+    def test_the_one_just_made_is_left_while_it_is_removed(self, tmp_path, monkeypatch):
+        real = files._hold
+        cleaners = []
+
+        def hold(handle, path):
+            if not cleaners:
+                cleaners.append(os.open(path, os.O_RDWR))
+                fcntl.flock(cleaners[0], fcntl.LOCK_EX)
+            return real(handle, path)
+
+        monkeypatch.setattr(files, "_hold", hold)
+        files.write_text(tmp_path / "a.txt", "whole")
+        os.close(cleaners[0])
+        assert (tmp_path / "a.txt").read_text() == "whole"
 
     def test_without_locks_age_decides(self, tmp_path, monkeypatch):
         def no_locks(*_):
@@ -119,8 +145,6 @@ class TestLeftovers:
         scratch = tmp_path / f"{files.TEMP_PREFIX}x1y2"
         scratch.mkdir()
         (scratch / "converted.rtdc").write_text("big")
-        old(scratch / "converted.rtdc")
-        old(scratch)
         files.clean_leftovers(tmp_path)
         assert not scratch.exists()
 

@@ -57,6 +57,13 @@ class TestCues:
         cue = found["metadata-missing:setup:medium"]
         assert (cue.section, cue.key, cue.file, cue.unfit) == ("setup", "medium", "source", False)
 
+    def test_order_does_not_depend_on_that_of_dclabs_sets(self, tmp_path, monkeypatch):
+        path = recipes.missing_attributes(tmp_path / "a.rtdc", ("setup:medium", "setup:chip region"))
+        before = read_cues(path, "source")
+        real = IntegrityChecker.check_metadata_missing
+        monkeypatch.setattr(IntegrityChecker, "check_metadata_missing", lambda self: real(self)[::-1])
+        assert read_cues(path, "source") == before
+
     def test_all_of_dclabs_findings(self, tmp_path):
         path = write_measurement(
             tmp_path / "a.rtdc", 8, metadata={"setup:flow rate": 9.0, "setup:medium": None}

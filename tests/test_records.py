@@ -52,7 +52,21 @@ def test_a_damaged_record_is_none(work, damage):
     save_record(work, make_record())
     path = work.record("m-1")
     data = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    del data["checksum"]
+    write_text(path, to_json(data))
+    assert load_record(work, "m-1") == make_record(), "of a version without checksums"
     write_text(path, damage(data))
+    assert load_record(work, "m-1") is None
+
+
+@pytest.mark.parametrize(("old", "new"), [("00", "01"), ('"a"', '"b"'), ("\n}", "\n }"), ("}\n", "}")])
+def test_a_record_edited_by_hand_is_none(work, old, new):
+    save_record(work, make_record(content="xxh3-128:00"))
+    path = work.record("m-1")
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    assert old in text
+    write_text(path, text.replace(old, new))
+    assert json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     assert load_record(work, "m-1") is None
 
 
@@ -121,6 +135,16 @@ class TestIndex:
         expected = RecordIndex(work).refresh().lines
         write_text(work.record_index, text)
         assert RecordIndex(work).refresh().lines == expected
+
+    def test_a_line_edited_by_hand_is_read_again(self, work, reads):
+        for name in ("m-1", "m-2"):
+            save_record(work, make_record(name, content="xxh3-128:00"))
+        expected = RecordIndex(work).refresh().lines
+        lines = work.record_index.read_text(encoding="utf-8", errors="surrogateescape").splitlines(True)
+        write_text(work.record_index, lines[0].replace("128:00", "128:01") + lines[1])
+        reads.clear()
+        assert RecordIndex(work).refresh().lines == expected
+        assert reads == ["m-1"]
 
     def test_a_damaged_record_is_not_in_the_index(self, work):
         save_record(work, make_record())

@@ -10,7 +10,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from dcorflow.metadata.filling import Column, Template, to_text, write_spreadsheet, write_template
+from dcorflow.metadata.filling import Column, Template, contents, to_text, write_spreadsheet
 from dcorflow.metadata.matching import Subject
 from dcorflow.metadata.sheet import DatasetSheet, MeasurementSheet
 from dcorflow.metadata.tables import Table, read_table
@@ -217,15 +217,11 @@ class TestSpreadsheet:
         write_spreadsheet(template, tmp_path / "b.xlsx")
         assert (tmp_path / "a.xlsx").read_bytes() == (tmp_path / "b.xlsx").read_bytes()
 
-    def test_files_are_left_alone_where_nothing_changed(self, template, tmp_path):
-        text, spreadsheet = tmp_path / "t.tsv", tmp_path / "t.xlsx"
-        write_template(template, text, spreadsheet)
-        before = [(p.stat().st_ino, p.stat().st_mtime_ns) for p in (text, spreadsheet)]
-        write_template(template, text, spreadsheet)
-        assert [(p.stat().st_ino, p.stat().st_mtime_ns) for p in (text, spreadsheet)] == before
-        spreadsheet.unlink()
-        write_template(template, text, spreadsheet)
-        assert spreadsheet.exists()
+    def test_contents_are_those_of_the_files(self, template, tmp_path, monkeypatch):
+        write_spreadsheet(template, tmp_path / "t.xlsx")
+        assert contents(template) == (to_text(template).encode(), (tmp_path / "t.xlsx").read_bytes())
+        monkeypatch.setattr("dcorflow.metadata.filling.LONGEST_SPREADSHEET", 2)
+        assert contents(template) == (to_text(template).encode(), None)
 
     def test_through_excel(self, template, tmp_path):
         path = tmp_path / "t.xlsx"
@@ -245,7 +241,7 @@ class TestSpreadsheet:
         table = read_table(office(path, suffix))
         assert table.columns == [c.name for c in template.columns]
         assert [cells["setup:medium"] for _, cells in table.rows] == TRICKY
-        write_template(template, tmp_path / "t.tsv", path)
+        (tmp_path / "t.tsv").write_bytes(contents(template)[0])
         assert [c for _, c in read_table(tmp_path / "t.tsv").rows] == [c for _, c in table.rows]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import demo_data
 import pytest
+from recipes import small_measurement
 from runs import Run, Seen, aged, contents, leftovers, sha256, wait_for
 
 MEASUREMENTS = 8
@@ -101,8 +102,6 @@ def assert_same(run: Run, undisturbed: Run) -> None:
 def go_on(run: Run, undisturbed: Run) -> None:
     """Start again; what was finished is not done again."""
     before = finished(run)
-    for path in leftovers(run.work):
-        aged(run.work / path)  # a younger one might still be in use
     run.good()
     after = run.measurements()
     assert {name: after[name] for name in before} == before
@@ -195,3 +194,19 @@ def test_two_runs_at_once(undisturbed: Run, tmp_path: Path) -> None:
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stdout + stderr
     assert_same(run, undisturbed)
+
+
+def test_discover_runs_whatever_snakemake_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power loss leaves Snakemake's notes empty; users have profiles of their own."""
+    source = tmp_path / "source"
+    small_measurement(source / "lab" / "first.rtdc", seed=5)
+    run = new_run(tmp_path, aged(source))
+    run.good()
+    for path in (run.work / ".snakemake" / "metadata").iterdir():
+        os.truncate(path, 0)
+    small_measurement(source / "lab" / "late.rtdc", seed=6)
+    aged(source)
+    command = run.command(2, "--rerun-triggers", "mtime")
+    monkeypatch.setattr(run, "command", lambda cores: command)
+    run.good()
+    assert run.row("late.rtdc")["status"] == "ready"

@@ -15,7 +15,11 @@ from demo_tdms import write_tdms
 from recipes import small_measurement
 from runs import Comparison, Run, aged, contents, sha256
 
+from dcorflow import templates
+from dcorflow.files import read_json
 from dcorflow.metadata.tables import read_table
+from dcorflow.report.summary import gather
+from dcorflow.workdir import Workdir
 
 SOURCES = ("day1/one.rtdc", "day1/two.rtdc", "day2/M1_data.rtdc", "day2/M2_data.rtdc")
 
@@ -126,6 +130,31 @@ def test_a_template_filled_in_in_its_place_is_not_lost(lab: Run) -> None:
     assert f"it is kept as results/{kept.name}" in result.text
     assert "day3/new.rtdc" in template(lab)
     assert "edited" not in lab.good().text
+
+
+def test_a_template_of_a_killed_run_is_not_taken_for_an_edited_one(
+    lab: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run wrote the templates, and was killed before it could note that it had."""
+    lab.good()
+    settings = read_json(lab.state / "config.json")
+    settings["metadata"]["columns"] = ["setup:temperature"]
+    write, work = templates.write_bytes_if_changed, Workdir(lab.work)
+    summary = gather(work)
+
+    def killed(path: Path, data: bytes) -> None:
+        write(path, data)
+        if path.name.startswith("datasets"):
+            raise SystemExit(137)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(templates, "write_bytes_if_changed", killed)
+        with pytest.raises(SystemExit):
+            templates.write_templates(work, settings, summary)
+    assert "setup:temperature" in template(lab)[SOURCES[0]]
+    settings["metadata"]["columns"] = []
+    assert templates.write_templates(work, settings, summary) == []
+    assert "setup:temperature" not in template(lab)[SOURCES[0]]
 
 
 def test_own_table_with_patterns(lab: Run) -> None:

@@ -52,6 +52,27 @@ def test_prepared_files_deleted_and_altered(lab: Run) -> None:
     assert again.files <= {"results/records/index.jsonl"}
 
 
+def test_prepared_file_altered_but_not_its_size_and_time(lab: Run) -> None:
+    """As a failing disk does it: only who reads everything finds it."""
+    before, path = lab.measurements(), lab.prepared("one.rtdc")
+    stat = path.stat()
+    flip_bytes(path, stat.st_size // 2)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    lab.prepared("M1_data.rtdc").unlink()
+    told = lab.dcorflow("verify")
+    assert told.code == 1
+    assert f"{path}: expected SHA256 {sha256(path)}"[:-64] in told.stdout
+    assert "beta_M1_data.rtdc: expected SHA256" in told.stdout
+    assert "6 prepared files verified, 2 problems" in told.stdout
+    path.unlink()
+    with Comparison(lab) as step:
+        lab.good()
+    assert step.measurements == {path.name, "beta_M1_data.rtdc"}
+    assert contents(lab.measurements()) == contents(before)
+    told = lab.dcorflow("verify")
+    assert (told.code, told.stdout) == (0, "6 prepared files verified, 0 problems\n")
+
+
 def test_prepared_file_touched(lab: Run) -> None:
     later(lab.prepared("one.rtdc"), 5)
     with Comparison(lab) as step:
@@ -254,12 +275,13 @@ def test_state_deleted(lab: Run) -> None:
 def test_records_lost_and_damaged(lab: Run) -> None:
     before = lab.measurements()
     lab.record("one.rtdc").unlink()
-    half = lab.record("M1_data.rtdc")
+    half, edited = lab.record("M1_data.rtdc"), lab.record("five.rtdc")
+    edited.write_text(edited.read_text("utf-8").replace("CellCarrier", "water"), "utf-8")
     half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
     with Comparison(lab) as step:
         lab.good()
     assert contents(lab.measurements()) == contents(before)
-    assert step.measurements == {"one.rtdc", "beta_M1_data.rtdc"}
+    assert step.measurements == {"one.rtdc", "beta_M1_data.rtdc", "five.rtdc"}
     assert set(lab.statuses().values()) == {"ready"}
     assert json.loads(half.read_text("utf-8"))["prepared"]["sha256"] == lab.row("M1_data.rtdc")["sha256"]
     lab.good()

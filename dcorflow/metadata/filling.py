@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from dcorflow.files import replacing, write_if_changed
 from dcorflow.metadata.matching import EXPORTED
 
 State = Literal["", "missing", "wrong", "wanted", "guessed", "fixed"]
@@ -77,14 +76,14 @@ class Template:
         return rows
 
 
-def write_template(template: Template, text: Path, spreadsheet: Path) -> None:
-    """Write a template as tab-separated text and as a spreadsheet, where they change."""
-    if write_if_changed(text, to_text(template)) or not spreadsheet.exists():
-        if len(template.rows) > LONGEST_SPREADSHEET:
-            spreadsheet.unlink(missing_ok=True)
-            return
-        with replacing(spreadsheet) as temp:
-            write_spreadsheet(template, temp)
+def contents(template: Template) -> tuple[bytes, bytes | None]:
+    """Return a template as tab-separated text and as a spreadsheet; None where that would be too long."""
+    text = to_text(template).encode("utf-8", errors="surrogateescape")
+    if len(template.rows) > LONGEST_SPREADSHEET:
+        return text, None
+    stream = io.BytesIO()
+    write_spreadsheet(template, stream)
+    return text, stream.getvalue()
 
 
 def to_text(template: Template) -> str:
@@ -97,7 +96,7 @@ def to_text(template: Template) -> str:
     return stream.getvalue()
 
 
-def write_spreadsheet(template: Template, path: Path) -> None:
+def write_spreadsheet(template: Template, path: Path | io.BytesIO) -> None:
     """Write a template as `.xlsx`: every cell is text, so that a spreadsheet changes nothing.
 
     Equal templates give equal bytes.

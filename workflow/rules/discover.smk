@@ -1,4 +1,6 @@
 checkpoint discover:
+    input:
+        every_time,
     output:
         report(
             f"{STATE}/discover.done",
@@ -14,7 +16,6 @@ checkpoint discover:
         "../../environment.yml"
     params:
         command=DCORFLOW,
-        now=now,
     message:
         "Look for new and changed measurements"
     shell:
