@@ -2,6 +2,7 @@
 # make bench-scale: measure runs with little to do on up to 100,000 measurements (a part of make bench).
 # make docs: the documentation as a site, in site/.
 # make bench-upload: measure uploads against a DCOR server started here (OPTIONS='--eight 50 --large 400' for less).
+# make crash: kill 100 runs at random moments, start them again, compare (OPTIONS='--trials 20 --seed 7').
 # Each target sets up what it needs in .venv, from the exact versions in requirements.lock.
 SHELL := /bin/bash
 PYTHON ?= $(shell for python in python3.12 python3.11 python3.13 python3; do \
@@ -9,7 +10,7 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3.13 python3; do \
 BIN := .venv/bin
 JOBS ?= all
 
-.PHONY: run test gates docs bench bench-scale bench-upload clean
+.PHONY: run test gates docs bench bench-scale bench-upload crash clean
 
 .venv/ready: requirements.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed; on Debian: apt install python3-venv"; exit 1; }
@@ -49,6 +50,9 @@ bench-scale: .venv/ready
 
 bench-upload: .venv/ready
 	$(BIN)/python scripts/bench_upload.py $(OPTIONS)
+
+crash: .venv/ready
+	$(BIN)/python scripts/crash_test.py $(OPTIONS)
 
 clean:
 	rm -rf demo site bench/work .pytest_cache .mypy_cache .ruff_cache

@@ -180,8 +180,12 @@ def _check(args: argparse.Namespace, work: Workdir) -> int:
 
 
 def _verify(args: argparse.Namespace, work: Workdir) -> int:
-    from dcorflow.compress.verify import explained, verify
+    from dcorflow.compress.verify import explained, verify, verify_results
 
+    if args.prepared is None:
+        count, problems = verify_results(work)
+        print("\n".join([*problems, f"{count} prepared files verified, {len(problems)} problems"]))
+        return int(bool(problems))
     for path in filter(None, (args.prepared, args.source)):
         if not path.is_file():
             raise UsageError(f"{path}: no such file")
@@ -236,11 +240,13 @@ def _add_files(commands: Any) -> None:
     sub.set_defaults(function=_check)
     sub = add_command(
         commands, "verify", "Verify checksums, or compare with a source.",
-        "With a source, all decoded content is compared; what the history of the file names may differ.",
-        ["dcorflow verify small.rtdc", "dcorflow verify small.rtdc M1_data.rtdc"],
+        "With a source, all decoded content is compared; what the history of the file names may differ. "
+        "Without a file, all prepared files of the work directory are compared with their records.",
+        ["dcorflow verify small.rtdc", "dcorflow verify small.rtdc M1_data.rtdc", "dcorflow -d work verify"],
         {1: "different or damaged"},
     )  # fmt: skip
-    sub.add_argument("prepared", metavar="PREPARED", type=Path, help="file to verify")
+    words = "file to verify (default: all of the work directory)"
+    sub.add_argument("prepared", metavar="PREPARED", type=Path, nargs="?", help=words)
     sub.add_argument("source", metavar="SOURCE", type=Path, nargs="?", help="file it was made from")
     sub.set_defaults(function=_verify)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,12 @@ from dcorflow import engine
 from dcorflow.compress.body import HISTORY_LOG
 from dcorflow.compress.tail import read_history
 from dcorflow.convert import convert
+from dcorflow.deleted import load_deleted
 from dcorflow.hdf5 import members, open_source, refuse_outside_data, text_of
 from dcorflow.privacy.redact import decode, fits
+from dcorflow.records import load_record
+from dcorflow.seal import sha256_of
+from dcorflow.workdir import Workdir
 
 
 def verify(prepared: Path, source: Path | None = None) -> list[str]:
@@ -203,3 +209,40 @@ def _same(one: object, other: object) -> bool:
     if left.dtype != right.dtype or left.shape != right.shape:
         return False
     return left.tobytes() == right.tobytes() if left.dtype.kind != "O" else bool(np.all(left == right))
+
+
+def verify_results(work: Workdir) -> tuple[int, list[str]]:
+    """Compare all prepared files of a work directory with the SHA256 in their records.
+
+    A run sees a file that was replaced, cut or deleted by its size and time; this one reads all bytes.
+
+    Returns
+    -------
+    int, list of str
+        How many files were read, and what is wrong, with what to do about it.
+    """
+    wanted, problems = {}, []
+    deleted = load_deleted(work)
+    for path in sorted(work.records.glob("[!.]*.json")):
+        record = load_record(work, path.stem)
+        if record is None:
+            problems.append(f"{path}: damaged or edited; run again: what it stands for is prepared anew")
+        elif record.failure is None and (sha256 := record.prepared.get("sha256")):
+            place = (record.dataset, record.prepared["name"])
+            if place not in deleted or work.datasets.joinpath(*place).exists():
+                wanted[work.datasets.joinpath(*place)] = sha256
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        found = dict(zip(wanted, pool.map(_sha256_or_words, wanted), strict=True))
+    problems += [
+        f"{path}: expected SHA256 {wanted[path]}, found {sha256}; delete it and run again: it is made anew"
+        for path, sha256 in found.items()
+        if sha256 != wanted[path]
+    ]
+    return len(found), problems
+
+
+def _sha256_or_words(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        return f"none ({error.strerror})"
