@@ -150,8 +150,9 @@ def write_dataset(work: Workdir, name: str, files: list[Path]) -> dict[str, Any]
             **seal(target),
         }
         save_record(work, record)
-        rows.append({"measurement": record.measurement, "dataset": name, "name": path.name, "status": "ready",
-                     "violations": 0, "alerts": 0, "sha256": record.prepared["sha256"]})  # fmt: skip
+        rows.append({"measurement": record.measurement, "dataset": name, "name": path.name,
+                     "resource": path.name, "status": "ready", "violations": 0, "alerts": 0,
+                     "sha256": record.prepared["sha256"]})  # fmt: skip
     fields = {"title": f"Bench {name}", "authors": "A. Name", "license_id": "CC0-1.0", "owner_org": CIRCLE,
               "private": True}  # fmt: skip
     task_id = f"{name}-{time.time_ns() & 0xFFFFFFFF:08x}"

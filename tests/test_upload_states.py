@@ -319,3 +319,23 @@ class TestStockClient:
         assert done.returncode == 0, done.stdout + done.stderr
         shutil.move(folder, made.work.datasets / "gamma")
         made.assert_whole("gamma", "active")
+
+
+class TestClusterNode:
+    def test_a_node_needs_the_token_file(self, labs, dcor: Dcor, tmp_path: Path) -> None:
+        """On a node there is neither the variable nor the memory of the head."""
+        made = labs("beta", activate="all")
+        node = {"DCOR_API_TOKEN": "", "DCORFLOW_TOKEN_AT": "/proc/1/fd/987654"}
+        assert "no API token" in made.start(**node).communicate(timeout=300)[0]
+        token = tmp_path / "token"
+        token.touch(mode=0o600)
+        token.write_text(f"{dcor.token}\n")
+        made.configure(token_file=str(token))
+        process = made.start(**node)
+        assert "published" in process.communicate(timeout=300)[0]
+        assert process.returncode == 0
+        made.assert_whole("beta", "active")
+        holders = [
+            p for p in made.work.root.rglob("*") if p.is_file() and dcor.token.encode() in p.read_bytes()
+        ]
+        assert not holders
