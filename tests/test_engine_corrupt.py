@@ -55,7 +55,7 @@ def plain(path):
 
 def copy(dataset, threads):
     with h5py.File.in_memory() as out:
-        engine.copy_dataset(dataset, out, "x", threads=threads)
+        return engine.copy_dataset(dataset, out, "x", threads=threads)
 
 
 @pytest.mark.parametrize("how", ["flip", "zero", "noise", "shift"])
@@ -148,3 +148,45 @@ def test_prepared_file_is_checked_from_disk(tmp_path):
     damage(path, info, "flip", np.random.default_rng(1))
     with h5py.File(path, locking=False) as out, pytest.raises(engine.CorruptChunk):
         engine.digest_dataset(out["image"])
+
+
+def test_zeroed_chunk(tmp_path):
+    """Zeros match a checksum of zero: HDF5 calls such a chunk good where it is stored as it is, and so
+    does the engine; a zeroed compressed chunk is found."""
+    path = tmp_path / "a.rtdc"
+    infos = write(path, {"fletcher32": True})
+    with path.open("r+b") as stream:
+        stream.seek(infos[7].byte_offset)
+        stream.write(bytes(infos[7].size))
+    with h5py.File(path, locking=False) as h5:
+        image = h5["events/image"]
+        first = infos[7].chunk_offset[0]
+        assert not image[first : first + image.chunks[0]].any()
+        assert copy(image, threads=2).digest == engine.digest_plain(image)
+    infos = write(path, dict(hdf5plugin.Zstd(clevel=5), fletcher32=True))
+    with path.open("r+b") as stream:
+        stream.seek(infos[7].byte_offset)
+        stream.write(bytes(infos[7].size))
+    with h5py.File(path, locking=False) as h5, pytest.raises(engine.CorruptChunk) as raised:
+        copy(h5["events/image"], threads=2)
+    assert raised.value.chunk == infos[7].chunk_offset
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_chunks_too_large_for_a_band(tmp_path, whole):
+    """They go through HDF5; their content is the same, and a damaged one is named."""
+    path, shape = tmp_path / "a.rtdc", (6, 3000, 2000)
+    data = np.arange(np.prod(shape), dtype="u4").reshape(shape).astype("u1")
+    with h5py.File(path, "w") as h5:
+        made = h5.create_dataset("x", data=data, chunks=(3, 3000, 2000), compression="gzip", fletcher32=True)
+        info = made.id.get_chunk_info(1)
+    if not whole:
+        with path.open("r+b") as stream:
+            stream.seek(info.byte_offset + info.size // 2)
+            stream.write(b"damaged")
+    with h5py.File(path, locking=False) as h5:
+        if whole:
+            assert copy(h5["x"], threads=2).digest == engine.digest_plain(h5["x"])
+        else:
+            with pytest.raises(engine.CorruptChunk, match=r"\(3, 0, 0\)"):
+                copy(h5["x"], threads=2)
