@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import json
 import shutil
@@ -29,6 +30,7 @@ def _discover(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.discover.run import discover, found_words
     from dcorflow.files import to_json, write_text
 
+    gc.disable()  # all of it lives to the end: looking for garbage again and again finds none
     found = discover(_config(work), work)
     if args.stamp:
         write_text(args.stamp, to_json({"unfinished": found.unfinished}))
@@ -97,6 +99,7 @@ def _status(args: argparse.Namespace, work: Workdir) -> int:
 def _plan(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.config import load_yaml, resolve_config
     from dcorflow.discover.run import discover, found_words
+    from dcorflow.discover.words import as_markdown
     from dcorflow.files import printable
 
     if args.configfile:
@@ -110,6 +113,9 @@ def _plan(args: argparse.Namespace, work: Workdir) -> int:
             raise UsageError(f"no run in {work.root} yet: say 'dcorflow -d DIR plan --configfile FILE'")
         config = _config(work)
     found = discover(config, work, dry=True)
+    if args.markdown:
+        print(as_markdown(found))
+        return 0
     print(f"discover: {found_words(found.items, found.changes)}")
     pending = found.pending
     waiting = [i for i in found.items if i.state == "in progress"]
@@ -259,6 +265,7 @@ def _add_runs(commands: Any) -> None:
         ["dcorflow plan --configfile my.yaml", "dcorflow -d work plan"],
     )  # fmt: skip
     sub.add_argument("--configfile", type=Path, help="configuration (default: that of the last run)")
+    sub.add_argument("--markdown", action="store_true", help="as Markdown, for a comment on a merge request")
     sub.set_defaults(function=_plan)
     sub = add_command(
         commands, "status", "Say how far a run is, or how it ended.",

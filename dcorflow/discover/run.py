@@ -124,7 +124,7 @@ class _Pass:
             ),
         )
         changes = matcher.run()
-        renamed = rename_hidden(self.items, self.hide)
+        renamed = rename_hidden(self.items, self.hide) if self.prepare["pseudonyms"] else set()
         assign_datasets(self.items, by, self.hide, server_name(self.config))
         if self.published is not None:
             as_on_disk = self.config["prepare"]["naming"] == "keep"

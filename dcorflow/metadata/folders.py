@@ -56,6 +56,8 @@ class FolderSettings:
 
     def layers(self, root: str, source: str) -> list[Layer]:
         """Return what applies to a measurement, farthest folder first, nearest last."""
+        if not self.files:
+            return []
         folder, _, name = source.rpartition("/")
         found = []
         for place in _ancestors(folder):

@@ -45,7 +45,7 @@ class Pseudonyms:
 
     def hide(self, text: str) -> str:
         """Return `text` with pseudonyms instead of names."""
-        return self.replace(text)[0]
+        return text if self._pattern is None else self.replace(text)[0]
 
     def replace(self, text: str) -> tuple[str, Counter[str]]:
         """Return `text` with pseudonyms instead of names, and how often each was put in."""

@@ -251,10 +251,11 @@ class Matcher:
         """Keep one of several measurements with the same bytes; the others name it."""
         groups: dict[tuple[str, int], list[Item]] = {}
         for item in self.items:
-            if item.state == "found" and item.fingerprint and self.wanted(item):
+            if item.state == "found" and item.fingerprint:
                 groups.setdefault((item.fingerprint, item.size), []).append(item)
-        for group in groups.values():
-            if len(group) == 1:
+        for alike in groups.values():
+            group = [item for item in alike if self.wanted(item)] if len(alike) > 1 else []
+            if len(group) < 2:
                 continue
             group.sort(key=self._originality)
             first: dict[str, Item] = {}

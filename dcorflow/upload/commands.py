@@ -40,6 +40,10 @@ def add_upload_commands(commands: Any) -> None:
         "datasets", metavar="DATASET", nargs="*", help="as in the column 'dataset' of the summary"
     )
     sub.add_argument("--all", action="store_true", help="all that are ready and not approved yet")
+    sub.add_argument("--digests", action="store_true", help="approve nothing: print the lines of a FILE")
+    sub.add_argument(
+        "--from", dest="file", type=Path, metavar="FILE", help="approve what stands in FILE, and no more"
+    )
     sub.set_defaults(function=_approve)
     add_command(
         commands, "audit", "List which of the measurements here are on the server already.",
@@ -97,13 +101,20 @@ def _upload(args: argparse.Namespace, work: Workdir) -> int:
 
 def _approve(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.server import find_server
+    from dcorflow.upload.approvals import approve_from, to_review
     from dcorflow.upload.approve import describe, to_approve
     from dcorflow.upload.receipts import approve
 
-    if bool(args.datasets) == args.all:
-        raise UsageError("name the datasets to approve, or say --all")
+    if sum(map(bool, (args.datasets, args.all, args.digests, args.file))) != 1:
+        raise UsageError("name the datasets to approve, or say --all, --digests, or --from FILE")
     config = _config(work)
     server = find_server(config["upload"].get("server"))
+    if args.digests:
+        print(to_review(to_approve(work, config, server, []), server), end="")
+        return 0
+    if args.file:
+        print("\n".join(approve_from(args.file, work, config, server)))
+        return 0
     manifests = to_approve(work, config, server, args.datasets)
     for manifest in manifests:
         print(describe(manifest, server))

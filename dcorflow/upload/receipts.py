@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,31 @@ def is_approved(work: Workdir, server: Server, manifest: Manifest) -> bool:
     return approval is not None and approval.get("digest") == manifest.digest
 
 
-def approve(work: Workdir, server: Server, manifest: Manifest) -> None:
-    """Note that somebody has seen a dataset and wants it to be final."""
+def approve(work: Workdir, server: Server, manifest: Manifest, source: str = "") -> None:
+    """Note that somebody has seen a dataset and wants it to be final; `source` is the file that says so."""
     approval = {
         "dataset": manifest.dataset,
         "digest": manifest.digest,
         "by": getpass.getuser(),
         "time": now(),
-    }
+    } | ({"from": source} if source else {})
     write_text(approval_path(work, server, manifest.dataset), to_json(approval))
+
+
+def withdraw_approvals(work: Workdir, server: Server, wanted: Collection[tuple[str, str]]) -> list[str]:
+    """Take back approvals that came from a file and are not in it any more; return their datasets.
+
+    Parameters
+    ----------
+    work, server
+        Where.
+    wanted
+        Pairs of dataset and digest that the file holds.
+    """
+    withdrawn = []
+    for path in sorted(approval_path(work, server, "x").parent.glob("*.json")):
+        approval = read_mapping(path) or {}
+        if approval.get("from") and (path.stem, approval.get("digest")) not in wanted:
+            path.unlink(missing_ok=True)
+            withdrawn.append(path.stem)
+    return withdrawn

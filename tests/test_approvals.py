@@ -1,0 +1,81 @@
+"""Approvals that are reviewed in a file, and the plan as a comment."""
+
+from __future__ import annotations
+
+import pytest
+from runs import Run
+
+from dcorflow.discover.plan import Pending
+from dcorflow.discover.run import Discovery
+from dcorflow.discover.words import as_markdown
+from dcorflow.errors import UsageError
+from dcorflow.files import read_json
+from dcorflow.server import find_server
+from dcorflow.source.identity import Changes
+from dcorflow.source.inventory import Item
+from dcorflow.upload.approvals import approve_from, read_approvals, to_review
+from dcorflow.upload.approve import to_approve
+from dcorflow.upload.receipts import is_approved
+from dcorflow.workdir import Workdir
+
+PLAYGROUND, PRODUCTION = find_server("playground"), find_server("dcor")
+
+
+class TestApprovals:
+    @pytest.fixture
+    def work(self, lab: Run):
+        return Workdir(lab.work)
+
+    def waiting(self, work):
+        return {m.dataset: m for m in to_approve(work, read_json(work.config), PLAYGROUND, [])}
+
+    def approved(self, work, server=PLAYGROUND):
+        found = to_approve(work, read_json(work.config), server, ["alpha", "beta", "gamma"])
+        return [m.dataset for m in found if is_approved(work, server, m)]
+
+    def write(self, work, *names, server=PLAYGROUND):
+        path = work.root / "approvals.tsv"
+        path.write_text(to_review([m for n, m in self.all(work).items() if n in names], server))
+        return path
+
+    def all(self, work):
+        names = ["alpha", "beta", "gamma"]
+        return {m.dataset: m for m in to_approve(work, read_json(work.config), PLAYGROUND, names)}
+
+    def take(self, work, path, server=PLAYGROUND):
+        return approve_from(path, work, read_json(work.config), server)
+
+    def test_only_what_the_file_says(self, work):
+        told = self.take(work, self.write(work, "alpha", "beta"))
+        assert told[:2] == ["approved   alpha", "approved   beta"] and told[2].startswith("waits      gamma")
+        assert self.approved(work) == ["alpha", "beta"]
+
+    def test_what_is_taken_out_of_the_file_is_withdrawn(self, work):
+        self.take(work, self.write(work, "alpha", "beta"))
+        assert any(t.startswith("withdrawn  alpha") for t in self.take(work, self.write(work, "beta")))
+        assert self.approved(work) == ["beta"]
+
+    def test_another_digest_is_no_approval(self, work):
+        path = self.write(work, "alpha")
+        path.write_text(path.read_text().replace(self.all(work)["alpha"].digest, "0" * 64))
+        assert "differs from what was approved" in self.take(work, path)[0]
+        assert self.approved(work) == []
+
+    def test_an_approval_for_one_server_is_none_for_another(self, work):
+        self.take(work, self.write(work, "alpha", server=PLAYGROUND), server=PRODUCTION)
+        assert self.approved(work, PRODUCTION) == []
+
+    @pytest.mark.parametrize("text", ["alpha\n", "playground\talpha\tyes\n", "playground alpha beta gamma\n"])
+    def test_lines_that_are_none(self, tmp_path, text):
+        (tmp_path / "a.tsv").write_text(text)
+        with pytest.raises(UsageError, match=r"line 1: expected server, dataset and digest"):
+            read_approvals(tmp_path / "a.tsv")
+
+
+def test_a_plan_as_markdown_escapes_what_files_are_called():
+    item = Item("m", "raw", "a|b/<img src=x>@all*.rtdc", "rtdc", state="problem", reason="`x`")
+    text = as_markdown(Discovery([item], Changes(), Pending(prepare=["m"]), [], ["[link](http://x)"]))
+    assert "| to prepare | 1 |" in text
+    [row] = [line for line in text.split("\n") if "img" in line]
+    assert row == "| problem | a\\|b/&lt;img src=x\\>@\u200ball\\*.rtdc | \\`x\\` |"
+    assert "](" not in text
