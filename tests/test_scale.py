@@ -157,10 +157,12 @@ class TestWhatSnakemakePlans:
 
     SETTINGS: ClassVar = {"upload": {"server": "playground"}}
     PLAIN = SimpleNamespace(
-        dag_settings=SimpleNamespace(forceall=False, forcerun=frozenset(), forcetargets=False)
+        dag=SimpleNamespace(forcefiles=set()),
+        dag_settings=SimpleNamespace(forceall=False, forcerun=frozenset(), forcetargets=False),
     )
     FORCED = SimpleNamespace(
-        dag_settings=SimpleNamespace(forceall=False, forcerun=frozenset(["task"]), forcetargets=False)
+        dag=SimpleNamespace(forcefiles=set()),
+        dag_settings=SimpleNamespace(forceall=False, forcerun=frozenset(["task"]), forcetargets=False),
     )
 
     def test_groups(self, work):
