@@ -28,6 +28,9 @@ _MAX_DECODED_FLOOR = 1 << 30
 #: A measurement with a contour per event has a million objects; groups linked into each other, many more.
 _MAX_ENTRIES = 10_000_000
 
+#: The log this project writes into each prepared file.
+HISTORY_LOG = "dcorflow-history"
+
 LinkKind = Literal["group", "dataset", "broken", "outside", "cycle", "datatype"]
 
 

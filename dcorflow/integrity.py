@@ -14,16 +14,16 @@ from typing import Any, Literal
 import h5py
 
 from dcorflow import engine, recipes
-from dcorflow.compress.body import HISTORY_LOG
 from dcorflow.compress.prepare import Entry, replace_tail
 from dcorflow.dclab_parts import load_dclab
 from dcorflow.errors import MeasurementError, explain_os_error, is_interrupt
-from dcorflow.hdf5 import members, open_source
+from dcorflow.hdf5 import HISTORY_LOG, members, open_source
 from dcorflow.memory import release_memory
 from dcorflow.metadata.keys import DATA_KEYS
 from dcorflow.naming import short_hash, to_ascii
 from dcorflow.portrait import make as portrait
-from dcorflow.privacy.scan import scan_file
+from dcorflow.privacy.document import Finding, join_findings
+from dcorflow.privacy.scan import scan_body, scan_tail
 from dcorflow.privacy.settings import SHIPPED_ONLY
 from dcorflow.records import Failure, Record, load_record, save_record
 from dcorflow.seal import seal
@@ -308,9 +308,17 @@ def _finish(
 
 
 def _scan(record: Record, target: Path, scan: Mapping[str, Any]) -> None:
-    """Look for private text in the prepared file."""
-    record.check["private"] = [finding.as_dict() for finding in scan_file(target, scan["private"])]
-    record.check["scan_key"] = scan["key"]
+    """Look for private text in the prepared file; not again in what an edit of metadata leaves as it was."""
+    found = record.check.get("private_body")
+    if found is None or record.check.get("scan_key") != scan["key"]:
+        found = [finding.as_dict() for finding in scan_body(target, scan["private"])]
+    tail = scan_tail(target, scan["private"])
+    joined = join_findings(tail, (Finding(**finding) for finding in found))
+    record.check |= {
+        "private": [finding.as_dict() for finding in joined],
+        "private_body": found,
+        "scan_key": scan["key"],
+    }
 
 
 def _fail(record: Record, error: MeasurementError | OSError) -> None:

@@ -14,11 +14,11 @@ from dclab.rtdc_dataset.copier import is_properly_compressed
 from demo_data import write_measurement
 from runs import snapshot
 
-from dcorflow.compress.body import HISTORY_LOG, BodySettings, write_body
+from dcorflow.compress.body import BodySettings, write_body
 from dcorflow.compress.single import compress_file
 from dcorflow.compress.verify import verify
 from dcorflow.errors import MeasurementError, UsageError
-from dcorflow.hdf5 import members
+from dcorflow.hdf5 import HISTORY_LOG, members
 
 
 def compressed(path, out=None, encoder="compat", strip_logs=False, threads=1):

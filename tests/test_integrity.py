@@ -25,6 +25,7 @@ from dcorflow.integrity import (
     read_cues,
     verify_data,
 )
+from dcorflow.privacy.scan import scan_file
 from dcorflow.records import SourceFile, load_record
 from dcorflow.workdir import Workdir
 
@@ -248,6 +249,28 @@ class TestRecords:
         assert record.check_key == before.check_key
         stat = entry.target(work).stat()
         assert (record.prepared["size"], record.prepared["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns)
+
+    def test_private_text_is_looked_for_in_what_an_edit_changes(self, tmp_path, work, monkeypatch):
+        path = write_measurement(tmp_path / "M1.rtdc", 8)
+        with h5py.File(path, "a") as h5:
+            h5["logs/own"] = ["saved by anna@lab.org"]
+            h5.attrs["experiment:sample"] = "for ben@lab.org"
+        entry, record = self.run(path, work)
+        assert self.private(record) == {"email:anna@lab.org": 1, "email:ben@lab.org": 1}
+        monkeypatch.setattr("dcorflow.integrity.scan_body", None)
+        new = "of anna@lab.org and eve@lab.org"
+        record = merge_metadata(entry, [["experiment:sample", new, "override", "sheet", "row 2"]], work)
+        whole = [finding.as_dict() for finding in scan_file(entry.target(work), [])]
+        assert record.check["private"] == whole
+        # Once in a log of the source, once in the attribute, once in the history.
+        assert self.private(record)["email:anna@lab.org"] == 3
+        assert {"email:ben@lab.org", "email:eve@lab.org"} < set(self.private(record))
+        record = merge_metadata(entry, [], work)
+        assert self.private(record) == {"email:anna@lab.org": 1, "email:ben@lab.org": 1}
+
+    def private(self, record):
+        found = record.check["private"]
+        return {f"{f['kind']}:{f['text']}": f["count"] for f in found if f["kind"] == "email"}
 
     def test_the_same_metadata_change_nothing(self, tmp_path, work):
         entry, _ = self.run(write_measurement(tmp_path / "M1.rtdc", 8), work)

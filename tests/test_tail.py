@@ -12,9 +12,10 @@ from demo_data import write_measurement
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dcorflow.compress.body import HISTORY_LOG, BodySettings, write_body
+from dcorflow.compress.body import BodySettings, write_body
 from dcorflow.compress.prepare import Entry, make, replace_tail
 from dcorflow.compress.tail import LINE, read_history, restore_body, write_history, write_tail
+from dcorflow.hdf5 import HISTORY_LOG
 from dcorflow.records import Record, SourceFile
 from dcorflow.workdir import Workdir
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import recipes
 
-from dcorflow.compress.body import HISTORY_LOG
 from dcorflow.compress.single import compress_file
 from dcorflow.compress.tail import read_history, write_history
 from dcorflow.compress.verify import verify
 from dcorflow.errors import MeasurementError
+from dcorflow.hdf5 import HISTORY_LOG
 
 
 @pytest.fixture

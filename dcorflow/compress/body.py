@@ -17,11 +17,9 @@ from dcorflow.compress.basins import Neighbour, rewrite_basin
 from dcorflow.compress.redacted import redact_rows
 from dcorflow.dclab_parts import defective_features, definitions
 from dcorflow.errors import MeasurementError
-from dcorflow.hdf5 import Entry, basin_definitions, open_source, refuse_outside_data
+from dcorflow.hdf5 import HISTORY_LOG, Entry, basin_definitions, open_source, refuse_outside_data
 from dcorflow.privacy.redact import Redacted, Redactor, decode
 
-#: The log this project writes into each prepared file.
-HISTORY_LOG = "dcorflow-history"
 #: Features that map the events of a basin (dclab.rtdc_dataset.copier.rtdc_copy).
 _BASINMAP = re.compile("^basinmap[0-9]*$")
 _GROUPS = ("events", "logs", "tables", "basins", "basin_events")

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from dcorflow import engine
-from dcorflow.compress.body import HISTORY_LOG
+from dcorflow.hdf5 import HISTORY_LOG
 
 #: Size of the pages that are kept, in bytes. Small: HDF5's headers are a few hundred bytes.
 PAGE = 512

@@ -14,11 +14,10 @@ import h5py
 import numpy as np
 
 from dcorflow import engine
-from dcorflow.compress.body import HISTORY_LOG
 from dcorflow.compress.tail import read_history
 from dcorflow.convert import convert
 from dcorflow.deleted import load_deleted
-from dcorflow.hdf5 import members, open_source, refuse_outside_data, text_of
+from dcorflow.hdf5 import HISTORY_LOG, members, open_source, refuse_outside_data, text_of
 from dcorflow.privacy.redact import decode, fits
 from dcorflow.records import load_record
 from dcorflow.seal import sha256_of

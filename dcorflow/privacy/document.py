@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dcorflow.privacy.kinds import Kind, shipped
@@ -102,6 +102,18 @@ class Document:
         for finding in self.findings:
             _note(found, finding)
         return _shortened(list(found.values()))
+
+
+def join_findings(*parts: Iterable[Finding]) -> list[Finding]:
+    """Return the findings of several parts of one file, each text once."""
+    found: dict[tuple[str, str], Finding] = {}
+    for finding in (f for part in parts for f in part):
+        known = found.get((finding.kind, finding.text))
+        if known is None:
+            found[finding.kind, finding.text] = replace(finding)
+        else:
+            known.count += finding.count
+    return list(found.values())
 
 
 def _note(found: dict[tuple[str, str], Finding], finding: Finding) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from dcorflow.hdf5 import basin_definitions, open_source
+from dcorflow.hdf5 import HISTORY_LOG, basin_definitions, open_source
 from dcorflow.naming import is_absolute
-from dcorflow.privacy.document import Document, Finding
+from dcorflow.privacy.document import Document, Finding, join_findings
 from dcorflow.privacy.kinds import BASIN, own
 from dcorflow.privacy.redact import decode
 
@@ -22,8 +22,30 @@ UNSEEN = "unseen"
 _NUMBERS = (b"min", b"max", b"mean")
 
 
+#: What an edit of metadata writes anew, beside the attributes of the file.
+_HISTORY = f"logs/{HISTORY_LOG}"
+
+
 def scan_file(path: Path, private: Sequence[Sequence[str]]) -> list[Finding]:
-    """Return the private text in a measurement.
+    """Return the private text in a whole measurement; parameters and errors as those of `scan_body`."""
+    return join_findings(scan_tail(path, private), scan_body(path, private))
+
+
+def scan_tail(path: Path, private: Sequence[Sequence[str]]) -> list[Finding]:
+    """Return the private text in what an edit of metadata changes: attributes of the file, and history.
+
+    Parameters and errors are those of `scan_body`.
+    """
+    document = Document()
+    with open_source(path) as h5:
+        _add_attributes(document, "", h5py.h5o.open(h5.id, b"/"))
+        if _HISTORY in h5:
+            _add_dataset(document, _HISTORY, h5[_HISTORY])
+    return document.search(own(private))
+
+
+def scan_body(path: Path, private: Sequence[Sequence[str]]) -> list[Finding]:
+    """Return the private text in a measurement but for what `scan_tail` looks at.
 
     Parameters
     ----------
@@ -39,7 +61,7 @@ def scan_file(path: Path, private: Sequence[Sequence[str]]) -> list[Finding]:
     """
     document = Document()
     with open_source(path) as h5:
-        _add_object(document, "", h5py.h5o.open(h5.id, b"/"))
+        _add_members(document, "", h5py.h5o.open(h5.id, b"/"))
         _add_basins(document, h5)
         front = h5.userblock_size
     if front:
@@ -52,13 +74,17 @@ def _add_object(document: Document, path: str, item: h5py.h5g.GroupID | h5py.h5d
     """Add an object and what is below it; a prepared file holds no links."""
     _add_attributes(document, path, item)
     if isinstance(item, h5py.h5d.DatasetID):
-        if _holds_text(item.get_type()):
+        if path != _HISTORY and _holds_text(item.get_type()):
             _add_dataset(document, path, h5py.Dataset(item))
     elif isinstance(item, h5py.h5g.GroupID):
-        for raw in item:
-            name = f"{path}/{raw.decode('utf-8', 'replace')}".lstrip("/")
-            document.add(name, name)
-            _add_object(document, name, h5py.h5o.open(item, raw))
+        _add_members(document, path, item)
+
+
+def _add_members(document: Document, path: str, group: h5py.h5g.GroupID) -> None:
+    for raw in group:
+        name = f"{path}/{raw.decode('utf-8', 'replace')}".lstrip("/")
+        document.add(name, name)
+        _add_object(document, name, h5py.h5o.open(group, raw))
 
 
 def _add_attributes(document: Document, path: str, item: h5py.h5g.GroupID | h5py.h5d.DatasetID) -> None:
