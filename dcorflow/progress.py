@@ -148,7 +148,7 @@ def read_progress(path: Path) -> dict[str, Any] | None:
     """Return what a job said last; None where there is nothing, or nothing whole."""
     try:
         state: dict[str, Any] = read_json(path)
-        return state if state.keys() >= {*_NOTHING, "pass", "total", "bytes", "started"} else None
+        return state if state.keys() >= {*_NOTHING, "failures", "pass", "total", "bytes", "started"} else None
     except (OSError, ValueError, AttributeError):
         return None
 

@@ -50,6 +50,7 @@ class Status:
             lines += progress_lines(self.progress, width)
         lines += last_lines(self.summary, self.work, self.running)
         told = {row["source"] for row in self.summary.measurements if row["status"] == "failed"}
+        told |= {d["dataset"] for d in self.summary.datasets if d["status"] == "upload failed"}
         early = [f for f in self.progress.failures if f[1] not in told]
         lines += [printable(f"  {stage} failed: {what}: {why}") for stage, what, why in early[:_SHOWN]]
         if self.running:

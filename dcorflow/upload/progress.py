@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from dcorflow.upload.failures import Stopped
@@ -109,6 +109,8 @@ class Meter:
         The log.
     bar
         Is drawn anew as bytes are counted.
+    moved
+        Is told of bytes as they are counted (negative: they failed), and whether they were sent now.
     """
 
     def __init__(
@@ -119,10 +121,12 @@ class Meter:
         stop: threading.Event,
         stream: TextIO | None = None,
         bar: Bar | None = None,
+        moved: Callable[[int, bool], None] | None = None,
     ) -> None:
         self.name, self.total, self.bandwidth, self.stop = name, total, bandwidth, stop
         self.done = 0
         self.bar = bar or Bar(None)
+        self._moved = moved or (lambda count, sent: None)
         self._sent = 0
         self._start = time.monotonic()
         self._free_at = self._start
@@ -134,6 +138,7 @@ class Meter:
         """Count bytes that are on the server already."""
         with self._mutex:
             self.done += count
+        self._moved(count, False)
 
     def count(self, count: int) -> None:
         """Count bytes about to be sent; wait where that would be too fast; negative: they failed."""
@@ -150,6 +155,7 @@ class Meter:
             due = now - self._told > _LOG_PAUSE and self._stream is not self.bar.stream
             if due:
                 self._told = now
+        self._moved(count, True)
         if due:
             self.say(progress(self.done, self.total, self.rate(now)))
         self.bar.draw(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 from dcorflow.deleted import note_deleted
 from dcorflow.errors import UsageError, is_interrupt
 from dcorflow.files import key_of, read_json, to_json, write_if_changed, write_text
+from dcorflow.progress import JobProgress
 from dcorflow.published import read_receipt
 from dcorflow.server import find_server
 from dcorflow.upload.api import Api
@@ -31,7 +33,7 @@ from dcorflow.upload.progress import Bar, Meter, find_terminal
 from dcorflow.upload.receipts import is_approved, write_receipt
 from dcorflow.upload.settled import unsettled
 from dcorflow.upload.token import find_token
-from dcorflow.workdir import Workdir
+from dcorflow.workdir import TASK_NAME, Workdir
 
 
 @dataclass
@@ -72,6 +74,7 @@ class _GroupUpload:
         self.ledger = Ledger(self.folder / "ledger.tsv")
         self.seen: Seen | None = None
         self.bar = Bar(find_terminal())
+        self.meters: dict[str, Meter] = {}
 
     def run(self) -> dict[str, Outcome]:
         """Upload what is due and return what became of each dataset."""
@@ -85,6 +88,13 @@ class _GroupUpload:
                 outcomes[decision["dataset"]] = waiting
         if not due:
             return outcomes
+        self.sizes = {d["dataset"]: _size_of(self.work.datasets / d["dataset"]) for d in due}
+        size = sum(self.sizes.values())
+        with JobProgress(self.work, "upload", self.group, len(due), size) as self.progress:
+            return outcomes | self._upload_all(due)
+
+    def _upload_all(self, due: list[dict[str, Any]]) -> dict[str, Outcome]:
+        """Upload datasets, several at once."""
         say = Meter(self.group, 0, 0, self.stop).say
         try:
             api = Api(self.server, find_token(self.settings.get("token_file")), self.settings["timeout"])
@@ -95,10 +105,19 @@ class _GroupUpload:
                 self.seen = Seen(self.work, self.server).refresh(api, facts, patience)
         except (UsageError, Passing) as error:
             say(str(error))
-            return outcomes | {d["dataset"]: self._failed(d, str(error)) for d in due}
+            return {d["dataset"]: self._ended(self._failed(d, str(error)), d) for d in due}
         with ThreadPoolExecutor(min(len(due), self.settings["parallel"])) as pool:
-            done = pool.map(lambda d: self._one(api, facts, d), due)
-            return outcomes | dict(zip((d["dataset"] for d in due), done, strict=True))
+            done = pool.map(lambda d: self._ended(self._one(api, facts, d), d), due)
+            return dict(zip((d["dataset"] for d in due), done, strict=True))
+
+    def _ended(self, outcome: Outcome, decision: dict[str, Any]) -> Outcome:
+        """Show that a dataset is done, with all its bytes, whatever became of it."""
+        name = decision["dataset"]
+        moved = self.meters[name].done if name in self.meters else 0
+        self.progress.move(self.sizes[name] - moved, worked=False)
+        failure = outcome.reason if outcome.status == "upload failed" else ""
+        self.progress.end(name, 0, failure=failure)
+        return outcome
 
     def _refuse_lost_ledger(self, api: Api, facts: Facts, patience: Patience) -> None:
         """Stop where the server knows this namespace and the ledger knows nothing."""
@@ -156,6 +175,7 @@ class _GroupUpload:
             slot(self.folder / "locks", self.settings["parallel"], self.stop),
             task_lock(self.folder / "locks", decision["task_id"]) as free,
         ):
+            self.progress.begin(decision["dataset"])
             if not free:
                 return self._failed(decision, "another process is uploading it")
             self.ledger.read()
@@ -176,7 +196,9 @@ class _GroupUpload:
 
     def _upload(self, api: Api, facts: Facts, manifest: Manifest) -> Outcome:
         bandwidth = 1e6 * self.settings["bandwidth"] / self.settings["parallel"]
-        meter = Meter(manifest.dataset, manifest.size, bandwidth, self.stop, bar=self.bar)
+        move = self.progress.move
+        meter = Meter(manifest.dataset, manifest.size, bandwidth, self.stop, bar=self.bar, moved=move)
+        self.meters[manifest.dataset] = meter
         mode = self.settings["activate"]
         activate = mode == "all" or (mode == "approved" and is_approved(self.work, self.server, manifest))
         settings = Settings(
@@ -219,6 +241,13 @@ class _GroupUpload:
                 note_deleted(self.work, gone)
             for _, name in gone:
                 (folder / name).unlink(missing_ok=True)
+
+
+def _size_of(folder: Path) -> int:
+    """Return the bytes of what a dataset's folder holds beside its task; for the progress, so about."""
+    with contextlib.suppress(OSError):
+        return sum(p.stat().st_size for p in folder.iterdir() if p.name != TASK_NAME)
+    return 0
 
 
 def run_group(work: Workdir, group: str, turn: int = 0) -> dict[str, int]:
