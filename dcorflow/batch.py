@@ -33,10 +33,16 @@ Stage = Literal["compress", "check", "merge_metadata"]
 #: Deaths that a supervisor saw, and those that took the supervisor along (a killed job, power
 #: loss: mostly innocent), after which a measurement is not tried again in this state.
 _SEEN_DEATHS, _UNSEEN_DEATHS = 2, 6
-_DEADLY = (
-    "preparing it ended the process again and again: the file is damaged in a way that HDF5 cannot "
-    "handle, or the job has too little memory; copy it again, or give jobs more memory"
-)
+#: Jobs of a scheduler that ended at a measurement before its batch goes on without it, until the next
+#: run: fewer than profiles/slurm submits, so that the last submission finishes the batch.
+_JOBS_ENDED = 3
+#: Why a measurement is given up.
+_DEADLY: dict[FailureClass, str] = {
+    "content": "preparing it ended the process again and again: the file is damaged in a way that HDF5 "
+    "cannot handle, or the job has too little memory; copy it again, or give jobs more memory",
+    "environment": f"the scheduler ended {_JOBS_ENDED} jobs that worked on it, as a rule because it needs "
+    "more memory or time than they had; give jobs more, or leave it out; the next run tries it again",
+}
 #: A worker is started for this many measurements; fewer get its threads.
 _FILES_PER_WORKER = 4
 
@@ -81,11 +87,18 @@ class Attempts:
     def __init__(self, work: Workdir, stage: Stage) -> None:
         self.work, self.stage = work, stage
 
-    def begin(self, measurement: str) -> bool:
-        """Mark a measurement; return False where it has killed its process too often."""
+    def too_many(self, measurement: str) -> FailureClass | None:
+        """Return what it is where a measurement has killed its process too often; else None."""
         state = self._read(measurement)
         if state["seen"] >= _SEEN_DEATHS or state["unseen"] >= _UNSEEN_DEATHS:
+            return "content"
+        return "environment" if LIMITED in os.environ and state["unseen"] >= _JOBS_ENDED else None
+
+    def begin(self, measurement: str) -> bool:
+        """Mark a measurement; return False where it has killed its process too often."""
+        if self.too_many(measurement):
             return False
+        state = self._read(measurement)
         self._write(measurement, state | {"unseen": state["unseen"] + 1})
         return True
 
@@ -292,9 +305,11 @@ class _Supervisor:
         """Count what became of an entry."""
         entry = self.entries[number]
         if "given up" in answer:
-            _fail(self.work, self.stage, self.plan, entry, _DEADLY, "content")
-            Attempts(self.work, self.stage).end(entry["measurement"])
-            answer = {"given up": True, "failed": _DEADLY}
+            attempts = Attempts(self.work, self.stage)
+            failure = attempts.too_many(entry["measurement"]) or "content"
+            _fail(self.work, self.stage, self.plan, entry, _DEADLY[failure], failure)
+            attempts.end(entry["measurement"])
+            answer = {"given up": True, "failed": _DEADLY[failure]}
         worked = bool(answer.get("worked"))
         self.worked += worked
         told = worked or "given up" in answer

@@ -16,6 +16,7 @@ from dcorflow.batch import Attempts, read_batch, run_batch, write_stamp
 from dcorflow.compress import prepare as preparing
 from dcorflow.errors import UsageError
 from dcorflow.files import to_json, write_text
+from dcorflow.memory import LIMITED
 from dcorflow.records import load_record
 from dcorflow.workdir import Workdir
 
@@ -126,6 +127,24 @@ class TestRun:
             assert (work.datasets / "a" / f"{name}.rtdc").exists()
         assert [e["key"] for e in load_record(work, "two").edits][:1] == ["user:x"]
         assert list((work.state / "attempts").iterdir()) == []
+
+    def test_where_the_scheduler_ends_jobs_the_batch_ends_without_the_one_they_ended_at(
+        self, work, raw, monkeypatch
+    ):
+        """As when a job needs more memory than it has within an instant: nobody sees why it ends."""
+        monkeypatch.setenv(LIMITED, "yes")
+        plan(work, raw, NAMES)
+        for _ in range(3):
+            assert Attempts(work, "compress").begin("two")
+        assert run_batch(work, "compress", "b1", 2)[:2] == (3, 1)
+        assert work.stamp("compress", "b1").exists()
+        failure = load_record(work, "two").failure
+        assert failure.failure == "environment"
+        assert "the scheduler ended 3 jobs that worked on it" in failure.reason
+        assert [load_record(work, name).failure for name in ("one", "three")] == [None, None]
+        # The next run tries it anew.
+        assert run_batch(work, "compress", "b1", 2)[:2] == (3, 0)
+        assert load_record(work, "two").failure is None
 
     def test_nothing_is_loaded_where_records_say_that_all_is_merged(self, work, raw, monkeypatch, capfd):
         recipes.text_file(raw / "bad.rtdc")

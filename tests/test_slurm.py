@@ -39,6 +39,9 @@ def on_open(event, args):
         for _ in range(80):
             eaten.append(b"x" * (50 << 20))
             time.sleep(0.05)
+    if str(args[0]).endswith("deadly.rtdc"):
+        os.system("scancel --signal=KILL --full " + os.environ["SLURM_JOB_ID"])
+        time.sleep(60)
     time.sleep(float(os.environ.get("SLOWED_BY", "0")))
 
 if "batch" in sys.orig_argv:
@@ -241,3 +244,20 @@ def test_a_measurement_that_needs_more_memory_than_the_job_has(
     assert re.search(r"lab/hungry\.rtdc: the process ended \(it needed \d+ MB of memory", log.read_text())
     assert result.code == 0, result.text
     assert cluster.submissions() - before == 1
+
+
+def test_a_measurement_at_which_slurm_ends_every_job(
+    cluster: Cluster, workers: dict[str, str], tmp_path: Path
+) -> None:
+    """As Slurm does where memory grows faster than anybody can look: the job is gone, nobody knows why."""
+    for name in ("first", "deadly", "last"):
+        small_measurement(tmp_path / "source" / "lab" / f"{name}.rtdc", seed=len(name))
+    run = SlurmRun(tmp_path / "work", aged(tmp_path / "source"))
+    before = cluster.submissions()
+    result = run.run(environment=workers)
+    statuses = {Path(source).stem: status for source, status in run.statuses().items()}
+    assert statuses == {"first": "ready", "deadly": "failed", "last": "ready"}
+    assert "the scheduler ended 3 jobs that worked on it" in run.row("deadly.rtdc")["reason"]
+    assert result.code == 1, result.text
+    assert cluster.submissions() - before == 4
+    assert leftovers(run.work) == []
