@@ -55,8 +55,8 @@ def last_lines(summary: Summary, work: Workdir, running: bool = False) -> list[s
     if sizes:
         before, after = (sum(int(s[n]) for s in sizes) for n in (0, 1))
         lines.append(f"size: {size_text(before)} -> {size_text(after)}")
-    says = "written at the end of the run" if running else "says it all"
-    lines.append(f"results: {work.results} (summary.tsv {says})")
+    says = "report.html and summary.tsv are written at the end" if running else "open report.html first"
+    lines.append(f"results: {work.results} ({says})")
     return [printable(line) for line in lines + _advice(summary, counts, running)]
 
 
