@@ -1,4 +1,8 @@
-"""What happens at the start and the end of a workflow run; called by the Snakefile only."""
+"""What happens at the start and the end of a workflow run; called by the Snakefile only.
+
+Every job parses the Snakefile and so imports this module. What only a head needs, such as the report,
+is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +25,8 @@ from dcorflow.files import key_of, read_json, to_json, write_if_changed
 from dcorflow.head import note_end, note_start
 from dcorflow.memory import LIMITED
 from dcorflow.progress import pass_of
-from dcorflow.report.page import write_page
-from dcorflow.report.summary import Summary, exit_code, gather
-from dcorflow.report.tables import write_report
-from dcorflow.report.words import last_lines
 from dcorflow.secret import hide_token
 from dcorflow.server import adopt_facts, find_server
-from dcorflow.templates import write_templates
-from dcorflow.ticker import start_ticker
 from dcorflow.workdir import Workdir
 
 #: Lines of Snakemake's log that tell a user nothing and that no option silences.
@@ -48,7 +46,6 @@ _NOISE = (
 _lock: list[IO[str]] = []
 #: When this process began its run (`time.monotonic`).
 _began = time.monotonic()
-_JOB_FAILED = "a job failed; its log below logs/ says why"
 #: Ends the lines that show how far the run is.
 _stop_ticker: list[Callable[[], None]] = []
 
@@ -170,6 +167,9 @@ def add_last_lines(config: dict[str, Any]) -> None:
     """Give Snakemake's own report (`snakemake --report`) the last lines of a run, by way of its config."""
     if not any(word.partition("=")[0] == "--report" for word in sys.argv):
         return
+    from dcorflow.report.summary import gather
+    from dcorflow.report.words import last_lines
+
     work = Workdir(Path.cwd())
     with contextlib.suppress(UsageError, OSError, ValueError, KeyError):
         config["last_lines"] = last_lines(gather(work), work)
@@ -181,6 +181,8 @@ def _worth_reading(record: logging.LogRecord) -> bool:
 
 def start_run(settings: Config) -> None:
     """Take the lock of the work directory and store the settings for the jobs."""
+    from dcorflow.ticker import start_ticker
+
     work = Workdir(Path.cwd())
     work.state.mkdir(parents=True, exist_ok=True)
     stream = (work.state / "head.lock").open("a+")
@@ -204,25 +206,6 @@ def _handlers() -> list[logging.Handler]:
     return list(logger.handlers)
 
 
-def _last_words(log: Path) -> str:
-    """Return what discover had to say where it stopped the run: it leaves no stamp then."""
-    try:
-        return log.read_text(encoding="utf-8", errors="replace").rstrip()
-    except OSError:
-        return "dcorflow: discover was stopped; run again"
-
-
-def _write_page(
-    work: Workdir, settings: Config, summary: Summary, trouble: list[str], seconds: float
-) -> None:
-    """Write the page for the browser; whatever goes wrong with it does not touch the verdict."""
-    try:
-        write_page(work, settings, summary, trouble, seconds)
-    except Exception as error:
-        words = f"{type(error).__name__}: {error}"
-        print(f"dcorflow: {work.page} could not be written ({words}); please report this", file=sys.stderr)
-
-
 def _forget_incomplete(work: Workdir) -> None:
     """Remove Snakemake's marks of jobs that a killed head had started and that have nothing left to do.
 
@@ -234,32 +217,12 @@ def _forget_incomplete(work: Workdir) -> None:
 
 def end_run(succeeded: bool) -> None:
     """Write the report, print the last lines, and end with the verdict as exit code."""
+    from dcorflow.ending import last_steps
+
     work = Workdir(Path.cwd())
     _forget_incomplete(work)
     for stop in _stop_ticker:
         stop()
-    code = _last_steps(work, succeeded, time.monotonic() - _began)
+    code = last_steps(work, succeeded, time.monotonic() - _began)
     note_end(work, code)
     sys.exit(code)
-
-
-def _last_steps(work: Workdir, succeeded: bool, seconds: float) -> int:
-    if not (work.state / "discover.done").exists():
-        words = _last_words(work.log("discover", "discover"))
-        print(words, file=sys.stderr)
-        with contextlib.suppress(UsageError, OSError, ValueError):
-            _write_page(work, read_json(work.config), gather(work), [words], seconds)
-        return 1
-    try:
-        summary = write_report(work)
-        settings = read_json(work.config)
-        told = write_templates(work, settings, summary)
-    except (UsageError, OSError) as error:
-        print(f"dcorflow: no report could be written: {error}", file=sys.stderr)
-        return 1
-    _write_page(work, settings, summary, [] if succeeded else [_JOB_FAILED], seconds)
-    print("\n".join([*last_lines(summary, work), *(f"next: {words}" for words in told)]), flush=True)
-    code = exit_code(summary, settings["check"]["strict"])
-    if not succeeded:
-        print(f"dcorflow: {_JOB_FAILED}. Run again to go on.", file=sys.stderr)
-    return 0 if succeeded and not code else 1

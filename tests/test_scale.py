@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -12,7 +15,7 @@ from typing import ClassVar
 import bench_scale
 import pytest
 import scale_data
-from runs import Comparison, Run, later, snapshot
+from runs import REPOSITORY, Comparison, Run, later, snapshot
 
 from dcorflow.discover.unfinished import unfinished_groups
 from dcorflow.files import key_of, to_json, write_text
@@ -49,7 +52,9 @@ def test_a_multiplied_work_directory_is_like_one_prepared_for_real(made):
     kept, run = made
     parts = ("source", "results", ".snakemake/metadata")
     wanted, found = ({p: set(snapshot(work / p)) for p in parts} for work in (kept, run.work))
-    wanted["results"].discard(".state/attempts")  # empty: marks of what is being worked on
+    # Marks of what is being worked on, and how far jobs were that have ended: nothing reads them any more.
+    over = (".state/attempts", ".state/progress")
+    wanted["results"] = {path for path in wanted["results"] if not path.startswith(over)}
     assert found == wanted
     assert (run.results / "summary.tsv").read_text().count("\tready\t") == 6 * 2
     sizes = [
@@ -70,7 +75,57 @@ def test_the_start_of_a_job_is_measured_with_the_command_of_a_job(made):
     command = bench_scale.job(made[1].work)
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "compress b000001: 0 of 6 measurements" in done.stdout
+    log = made[1].work / "logs" / "compress" / "b000001.log"
+    assert "compress b000001: 0 of 6 measurements" in log.read_text()
+
+
+#: Prints what ran code has imported and which files it has opened, as JSON.
+WATCHED = """
+import json, os, sys
+opened = []
+sys.addaudithook(lambda event, given: opened.append(os.fsdecode(given[0]))
+                 if event == "open" and isinstance(given[0], (str, bytes)) else None)
+{code}
+print("\\n" + json.dumps([sorted(sys.modules), opened]))
+"""
+HEAVY = ("dclab", "pandas", "jinja2", "scipy", "h5py")
+
+
+def watched(code: str, work: Path) -> tuple[set[str], list[Path]]:
+    """Run code in a process of its own; return the modules it imported and the files it opened."""
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED.format(code=code)],
+        cwd=work, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    modules, opened = json.loads(done.stdout.splitlines()[-1])
+    return set(modules), [Path(work, name) for name in opened]
+
+
+def test_parsing_the_snakefile_imports_only_what_every_job_needs(made):
+    work = made[1].work
+    files = [REPOSITORY / "Snakefile", *sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))]
+    named = {m for f in files for m in re.findall(r"^(?:from|import) (dcorflow[.\w]*)", f.read_text(), re.M)}
+    assert "dcorflow.run" in named
+    settings = "import yaml; dcorflow.run.settings_or_exit(yaml.safe_load(open('config.yaml')))"
+    loaded, _ = watched("\n".join([*(f"import {name}" for name in sorted(named)), settings]), work)
+    assert named <= loaded
+    assert loaded & {*HEAVY, "dcorflow.report", "dcorflow.compress", "dcorflow.engine"} == set()
+
+
+def test_nothing_to_do_opens_no_record(made):
+    run = made[1]
+    records = run.results / "records"
+    [some, *_] = sorted(records.glob("*/*.json")) or sorted(records.glob("*.json"))
+    _, seen = watched(f"open({str(some)!r}).close()", run.work)
+    assert some in seen, "the watch does not see what is opened"
+    assert run.dcorflow("report").code == 0
+    for command in ("discover", "plan", "report"):
+        loaded, opened = watched(f"from dcorflow.cli import main; assert main([{command!r}]) == 0", run.work)
+        assert [p for p in opened if records in p.parents and p.suffix == ".json"] == [], command
+        assert records / "index.jsonl" in opened, command
+        assert loaded & {"dclab", "pandas", "scipy"} == set(), command
 
 
 def test_exponents_are_those_of_the_growth_without_the_start():
