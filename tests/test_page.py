@@ -18,6 +18,7 @@ from dcorflow.files import read_json, write_text
 from dcorflow.records import save_record
 from dcorflow.report import page as page_module
 from dcorflow.report.attention import find_points, level_of
+from dcorflow.report.charts import WIDTH, events_chart
 from dcorflow.report.page import write_page
 from dcorflow.report.shelf import Shelf, Subject, stats_of
 from dcorflow.report.summary import Summary
@@ -269,3 +270,11 @@ def test_the_state_is_plain(work, config):
     write_page(work, config, some(work, 1), [], 3.0)
     noted = read_json(work.state / "report" / "page.json")
     assert (noted["trouble"], noted["seconds"]) == ([], 3.0)
+
+
+def test_the_last_label_of_an_axis_ends_within_the_picture() -> None:
+    chart = events_chart([5, 900_000])
+    assert chart is not None
+    places = re.findall(r'<text x="([\d.]+)"[^>]*>1,000,000<', chart.svg)
+    assert len(places) == 1
+    assert float(places[0]) + len("1,000,000") * 3.5 <= WIDTH

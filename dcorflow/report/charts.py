@@ -18,6 +18,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 10, 40
 _BINS = 24
 #: Datasets that are shown one by one.
 _DATASETS = 8
+#: Half of the width of a digit in the labels, so that the last one ends within the picture.
+_HALF_DIGIT = 3.8
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def bars(title: str, words: str, counts: Sequence[tuple[str, int]], ticks: Seque
     for place, label in ticks:
         x = _LEFT + place * width
         if x - last >= 46:
-            parts.append(_text(min(x, WIDTH - 14), _TOP + height + 16, label))
+            parts.append(_text(min(x, WIDTH - 2 - _HALF_DIGIT * len(label)), _TOP + height + 16, label))
             last = x
     parts.append(_text(_LEFT + width / 2, HEIGHT - 6, unit))
     return Chart(title, words, _svg(f"{title}. {words}", parts))
