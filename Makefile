@@ -49,7 +49,7 @@ bench-scale: .venv/ready
 	$(BIN)/python scripts/bench.py --only scale $(OPTIONS)
 
 bench-upload: .venv/ready
-	$(BIN)/python scripts/bench_upload.py $(OPTIONS)
+	$(BIN)/python scripts/bench.py --only upload $(OPTIONS)
 
 crash: .venv/ready
 	$(BIN)/python scripts/crash_test.py $(OPTIONS)

@@ -1,7 +1,7 @@
 """Run the benchmarks and write figures, tables and a plot into bench/ (`make bench`).
 
     bench.py [--only PART ...] [--files 'raw blood' ...] [--size 1000] [--turns 5] [--measurements 1000]
-             [--quick] [--tables]
+             [--eight 500] [--large 4000] [--small 50] [--quick] [--tables]
 
 Takes about half an hour on two cores; `--quick` a few minutes, for a first impression. Parts and
 files that are not run keep the figures they have in bench/results.json, which is written after each
@@ -49,6 +49,12 @@ Parts can be run one by one; what is not run keeps its figures. With 5 turns on 
     python scripts/bench.py --only chain                         3 minutes
     python scripts/bench.py --only many                          5 minutes: 200 files in one batch
     python scripts/bench.py --only workflow                      5 minutes
+    python scripts/bench.py --only upload --eight 0 --large 0    5 minutes: 50 small datasets
+    make bench-upload                                            that, and large ones
+
+Uploads go to a DCOR server that is started on this machine (as root), the large ones through a proxy
+that delays each request by 50 ms and lets 20 MB/s through per connection; only on request, not with
+the rest. `dcoraid-upload-task` and `curl` send one file after the other.
 
 `bench/results.json` says for each part how many seconds it took.
 """
@@ -60,6 +66,7 @@ TITLES = {
     "many": "Many files in one batch",
     "workflow": "The whole workflow",
     "scale": "Very many measurements",
+    "upload": "Uploads",
 }
 FILES = [f"{layout} {cells}" for layout in LAYOUTS for cells in CELLS]
 MARKS = ("<!-- figures of make bench -->", "<!-- end of figures -->")
@@ -82,6 +89,7 @@ def commands(args: argparse.Namespace) -> dict[str, list[list[str]]]:
     large = ["bench_engine.py", "--size", str(3 * args.size), *turns]
     raw = ["--layouts", "raw", "--cells", "blood"]
     fewer = ["--turns", str(min(3, args.turns))]
+    uploads = ["--eight", str(args.eight), "--large", str(args.large), "--small", str(args.small)]
     return {
         "engine": [
             [*sized, "--layouts", layout, "--cells", cells, *([] if layout == "raw" else ["--threads", "2"])]
@@ -93,6 +101,7 @@ def commands(args: argparse.Namespace) -> dict[str, list[list[str]]]:
         "many": [["bench_chain.py", "--many", str(args.many), *fewer]],
         "workflow": [["bench_workflow.py", "--measurements", str(args.measurements)]],
         "scale": [["bench_scale.py", "--measurements", *map(str, args.scale), "--turns", fewer[1]]],
+        "upload": [["bench_upload.py", *uploads]],
     }
 
 
@@ -189,6 +198,15 @@ def scale_table(rows: Rows) -> list[str]:
     return [*lines, "", *table(header, grown)] if grown else lines
 
 
+def upload_table(rows: Rows) -> list[str]:
+    """Return the table of `bench_upload.py`."""
+    header = ["what", "dcorflow, wall s", "dcoraid-upload-task, wall s", "times faster", "curl, wall s"]
+    return table(
+        header,
+        ([r["what"], cell(r, "wall"), cell(r, "other"), cell(r, "faster", 1), cell(r, "curl")] for r in rows),
+    )
+
+
 def summary(results: dict[str, Any]) -> list[str]:
     """Return the short table of the project's README."""
     files = [r for part in ("engine", "large") for r in results.get(part, {}).get("rows", [])]
@@ -219,7 +237,8 @@ def summary(results: dict[str, Any]) -> list[str]:
 
 def write(results: dict[str, Any]) -> None:
     """Write bench/README.md, the plot, and the figures in the project's README."""
-    tables = {"chain": chain_table, "many": chain_table, "workflow": workflow_table, "scale": scale_table}
+    tables = {"chain": chain_table, "many": chain_table, "workflow": workflow_table, "scale": scale_table,
+              "upload": upload_table}  # fmt: skip
     parts = [INTRODUCTION]
     for name, title in TITLES.items():
         if name in results:
@@ -241,13 +260,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", default=list(TITLES), choices=list(TITLES), metavar="PART")
+    usual = [part for part in TITLES if part != "upload"]  # which starts servers
+    parser.add_argument("--only", nargs="+", default=usual, choices=list(TITLES), metavar="PART")
     parser.add_argument("--files", nargs="+", choices=FILES, metavar="FILE", help="of the part 'engine'")
     parser.add_argument("--size", type=float, default=1000, help="decoded MB of the files")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--measurements", type=int, default=1000)
     parser.add_argument("--many", type=int, default=200)
     parser.add_argument("--scale", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument(
+        "--eight", type=float, default=500, help="MB of each of eight files to upload; 0: none"
+    )
+    parser.add_argument("--large", type=float, default=4000, help="MB of a large file to upload; 0: none")
+    parser.add_argument("--small", type=int, default=50, help="number of small datasets to upload; 0: none")
     parser.add_argument("--quick", action="store_true", help="small files, few turns")
     parser.add_argument(
         "--tables", action="store_true", help="only write the tables of the figures there are"
@@ -255,7 +280,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.quick:
         args.size, args.turns, args.measurements, args.many = 200, 3, 100, 40
-        args.scale = [1_000, 10_000]
+        args.scale, args.eight, args.large, args.small = [1_000, 10_000], 50, 400, 8
     file = BENCH / "results.json"
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for part in [] if args.tables else args.only:

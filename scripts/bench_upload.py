@@ -1,8 +1,8 @@
 """Measure uploads through a line as to a distant server, against `dcoraid-upload-task` and plain `curl`.
 
 Starts a local DCOR (scripts/dcor_lab) and a proxy that adds a delay and limits each connection, then
-uploads: a dataset of eight files, one large file, and many small datasets. Sizes are scaled down where
-the disk is small.
+uploads: a dataset of eight files, one large file, and many small datasets. Prints its rows as JSON, see
+`scripts/bench.py`; a line for each on standard error as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -254,30 +254,37 @@ def server() -> Iterator[dict[str, Any]]:
         process.wait(60)
 
 
-def row(what: str, mine: float, other: float, more: str = "") -> None:
-    """Print one line of the table as soon as it is measured."""
-    print(f"| {what} | {mine:.2f} | {other:.2f} | {other / mine:.1f} | {more} |", flush=True)
+def row(what: str, mine: float, other: float, **more: float) -> dict[str, Any]:
+    """Return the figures of one comparison (seconds), and tell them."""
+    found = {"what": what, "wall": mine, "other": other, "faster": other / mine, **more}
+    print("bench: " + ", ".join(f"{k} {v:.2f}" if k != "what" else v for k, v in found.items()),
+          file=sys.stderr, flush=True)  # fmt: skip
+    return found
 
 
-def measure_large(place: Path, line: Line, token: str, files: dict[str, list[Path]]) -> None:
+def measure_large(place: Path, line: Line, token: str, files: dict[str, list[Path]]) -> list[dict[str, Any]]:
     """Measure datasets through the line."""
+    rows = []
     for name, paths in files.items():
         mine = ours(write_work(Workdir(place / f"ours-{name}"), line.urls[0], {name: paths}), token)
         work = write_work(Workdir(place / f"theirs-{name}"), line.urls[0], {name: paths})
         other = theirs(work, line.urls[0], token)
         plain = sum(curl(path, line.urls[0], token) for path in paths)
         size = sum(path.stat().st_size for path in paths) / len(paths) / 1e6
-        row(f"{name}: {len(paths)} x {size:.0f} MB", mine, other, f"curl, one after the other: {plain:.1f} s")
+        rows.append(row(f"distant server: {len(paths)} x {size:.0f} MB", mine, other, curl=plain))
+    return rows
 
 
-def measure_small(place: Path, url: str, token: str, template: Path, count: int) -> None:
+def measure_small(place: Path, url: str, token: str, template: Path, count: int) -> list[dict[str, Any]]:
     """Measure many small datasets, without the line: what each one costs."""
     few = {f"small{n}": [template] for n in range(count)}
     three = dict(list(few.items())[:3])
     reference = theirs(write_work(Workdir(place / "reference"), url, three), url, token) / len(three)
+    rows = []
     for what, parallel in (("in a row", 1), ("8 at once", 8)):
         work = write_work(Workdir(place / f"small-{parallel}"), url, few, parallel=parallel)
-        row(f"small dataset, {what}", ours(work, token) / count, reference)
+        rows.append(row(f"each of {count} small datasets, {what}", ours(work, token) / count, reference))
+    return rows
 
 
 def main() -> int:
@@ -287,7 +294,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=20, help="MB/s per connection")
     parser.add_argument("--eight", type=float, default=500, help="MB of each of eight files; 0: leave out")
     parser.add_argument("--large", type=float, default=4000, help="MB of one large file; 0: leave out")
-    parser.add_argument("--small", type=int, default=16, help="number of small datasets")
+    parser.add_argument("--small", type=int, default=50, help="number of small datasets; 0: leave out")
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests"))
     from recipes import small_measurement
@@ -306,10 +313,10 @@ def main() -> int:
         for name, paths in files.items():
             for path in paths:
                 write_measurement(path, args.eight if name == "eight" else args.large, template)
-        print("| what | dcorflow s | dcoraid-upload-task s | times | |\n| --- | --- | --- | --- | --- |")
-        measure_small(place, told["url"], token, template, args.small)
+        rows = measure_small(place, told["url"], token, template, args.small) if args.small else []
         line = Line((told["url"], told["s3"]), args.delay, args.rate * 1e6)
-        measure_large(place, line, token, files)
+        rows += measure_large(place, line, token, files)
+    print(json.dumps(rows))
     return 0
 
 

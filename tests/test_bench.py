@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import bench_measure
 import bench_plot
+import bench_upload
 import pytest
 
 import bench
@@ -65,7 +66,8 @@ def test_a_file_measured_again_replaces_its_figures_only(folder, monkeypatch):
     """Parts can be run file by file; the others keep what they have."""
     old = [{"file": f"{name}, 1 GB", "program": "compat", "wall": 9} for name in bench.FILES]
     results = {"engine": {"machine": "a machine", "rows": old}}
-    arguments = argparse.Namespace(files=["raw blood"], size=1000, turns=1, many=1, measurements=1, scale=[1])
+    sizes = {"many": 1, "measurements": 1, "scale": [1], "eight": 0, "large": 0, "small": 1}
+    arguments = argparse.Namespace(files=["raw blood"], size=1000, turns=1, **sizes)
     new = [{"file": "raw blood, 1 GB", "program": p, "wall": 1} for p in ("compat", "best")]
     commands = []
     monkeypatch.setattr(bench, "run", lambda command: commands.append(command) or new)
@@ -75,6 +77,17 @@ def test_a_file_measured_again_replaces_its_figures_only(folder, monkeypatch):
     rows = results["engine"]["rows"]
     assert [row["file"].partition(",")[0] for row in rows] == ["raw blood", *bench.FILES]
     assert [row["wall"] for row in rows[:3]] == [1, 1, 9]
+
+
+def test_uploads_have_a_table(folder):
+    rows = [
+        bench_upload.row("each of 50 small datasets", 2.0, 9.0),
+        bench_upload.row("large", 10.0, 35.0, curl=12.0),
+    ]
+    bench.write({"upload": {"machine": "a machine", "rows": rows}})
+    full = (folder / "bench" / "README.md").read_text(encoding="utf-8")
+    assert "| each of 50 small datasets | 2.00 | 9.00 | 4.5 |  |" in full
+    assert "| large | 10.00 | 35.00 | 3.5 | 12.00 |" in full
 
 
 def test_plot_shows_every_file():
