@@ -8,7 +8,6 @@ from typing import Any
 
 import h5py
 import pytest
-import requests
 import yaml
 from dcor import COLLECTION, Dcor
 from runs import REPOSITORY, Run
@@ -281,35 +280,6 @@ class TestInit:
         done = self.run(tmp_path, *self.ANSWERS)
         assert done.code == 64
         assert "--owner-org" in done.stderr
-
-
-def test_the_stored_file_reads_as_the_prepared_one(labs, dcor: Dcor) -> None:
-    """What the server gives back through its own API is the measurement, feature by feature."""
-    import dclab
-    import numpy as np
-
-    made = labs("gamma", activate="all")
-    with dcor.working():
-        made.upload()
-        await_checksums(made, "gamma", "dc:experiment:date")
-    for resource in made.found("gamma")[0]["resources"]:
-        place = f"{made.dcor.url}/api/3/action/dcserv?id={resource['id']}&query=valid"
-        headers = {"Authorization": made.dcor.token}
-        assert requests.get(place, headers=headers, timeout=60).status_code == 200
-        path = made.work.datasets / "gamma" / resource["name"]
-        host = made.dcor.url.removeprefix("http://")
-        with (
-            dclab.new_dataset(path) as here,
-            dclab.rtdc_dataset.fmt_dcor.RTDC_DCOR(
-                resource["id"], host=host, use_ssl=False, api_key=made.dcor.token
-            ) as there,
-        ):
-            assert len(here) == len(there)
-            for feature in here.features_innate:
-                if feature not in ("contour", "trace", "mask", "image"):
-                    assert np.array_equal(here[feature], there[feature]), feature
-            assert np.array_equal(here["image"][0], there["image"][0])
-            assert here.config["setup"]["medium"] == there.config["setup"]["medium"]
 
 
 def test_shipped_facts_are_those_of_the_server(dcor: Dcor, tmp_path: Path) -> None:
