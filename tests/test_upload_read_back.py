@@ -19,6 +19,9 @@ from demo_data import write_measurement
 from runs import aged
 from test_upload import UploadRun, new_run
 
+from dcorflow.watch import Watch
+from dcorflow.workdir import Workdir
+
 
 @pytest.fixture(scope="module")
 def run(started_dcor: Dcor | str, tmp_path_factory: pytest.TempPathFactory) -> UploadRun | None:
@@ -144,3 +147,10 @@ def test_a_basin_between_two_stored_files(dcor: Dcor, run: UploadRun, tmp_path: 
     (tmp_path / "derived_neighbour.rtdc").unlink()
     with dclab.new_dataset(derived) as here:
         assert "image" not in here, "neither from the source's folder nor from elsewhere"
+
+
+def test_the_run_told_how_far_the_upload_was(dcor: Dcor, run: UploadRun) -> None:
+    stage = Watch(Workdir(run.work)).look().stages[-1]
+    size = sum(r["size"] for r in run.receipt("all")["resources"])
+    assert (stage.name, stage.done, stage.total, stage.failed) == ("upload", 1, 1, 0)
+    assert (stage.bytes_done, stage.bytes_total, stage.moved) == (size, size, size)
