@@ -32,6 +32,28 @@ EVERY_RUN = (
     "logs/discover/discover.log",
     ".snakemake/",
 )
+#: What a run writes, too, that cannot begin: the page says why.
+PAGE = {"results/report.html", "results/.state/report/page.json"}
+#: Imported by every Python of a run that shall be met at work: each source takes a while to open.
+SLOW = """
+import sys, time
+
+def on_open(event, args):
+    if event == "open" and str(args[0]).endswith((".rtdc", ".tdms")) and args[0] not in seen:
+        seen.append(args[0])
+        time.sleep(0.5)
+
+if "batch" in sys.orig_argv:
+    seen = []
+    sys.addaudithook(on_open)
+"""
+
+
+def slow(folder: Path) -> dict[str, str]:
+    """Return the environment in which the jobs of a run take their time."""
+    (folder / "slow").mkdir()
+    (folder / "slow" / "sitecustomize.py").write_text(SLOW)
+    return {"PYTHONPATH": str(folder / "slow")}
 
 
 class Seen(NamedTuple):

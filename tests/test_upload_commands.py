@@ -17,6 +17,7 @@ from dcorflow import facts
 from dcorflow.config import resolve_config
 from dcorflow.facts import learned
 from dcorflow.files import read_json, to_json, write_text
+from dcorflow.records import Record, load_record, save_record
 from dcorflow.seal import seal
 
 
@@ -142,6 +143,12 @@ def await_checksums(made: Lab, dataset: str, key: str = "sha256") -> None:
     made.dcor.await_worker(done)
 
 
+def records_of(made: Lab) -> list[Record]:
+    """Return all records of a work directory."""
+    found = [load_record(made.work, path.stem) for path in made.work.records.glob("*.json")]
+    return [record for record in found if record is not None]
+
+
 class TestDuplicates:
     def test_same_content_under_another_title(self, labs, dcor: Dcor) -> None:
         made = labs("beta", activate="all")
@@ -166,10 +173,9 @@ class TestDuplicates:
             await_checksums(made, "gamma", "dc:experiment:date")
         [draft] = made.found("gamma")
         again = labs("gamma", activate="all", duplicates="block")
-        for record in again.work.records.glob("*.json"):
-            content = read_json(record)
-            content["prepared"] |= {"sha256": "0" * 64, "etag": "0" * 32}
-            write_text(record, to_json(content))
+        for record in records_of(again):
+            record.prepared |= {"sha256": "0" * 64, "etag": "0" * 32}
+            save_record(again.work, record)
         assert f"same measurement as five.rtdc in {dcor.url}/dataset/{draft['id']} (draft" in (
             command(again, "audit").stdout
         )
@@ -193,12 +199,11 @@ class TestDuplicates:
 
     def seal_again(self, made: Lab, path: Path) -> None:
         """Note a changed file in its record, as a new check would."""
-        for record in made.work.records.glob("*.json"):
-            content = read_json(record)
-            if content["prepared"].get("name") == path.name:
+        for record in records_of(made):
+            if record.prepared.get("name") == path.name:
                 seen = path.stat()
-                content["prepared"] |= seal(path) | {"size": seen.st_size, "mtime_ns": seen.st_mtime_ns}
-                write_text(record, to_json(content))
+                record.prepared |= seal(path) | {"size": seen.st_size, "mtime_ns": seen.st_mtime_ns}
+                save_record(made.work, record)
 
 
 class TestRecover:

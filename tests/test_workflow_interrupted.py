@@ -14,7 +14,7 @@ from pathlib import Path
 import demo_data
 import pytest
 from recipes import small_measurement
-from runs import Run, Seen, aged, contents, leftovers, sha256, wait_for
+from runs import Run, Seen, aged, contents, leftovers, sha256, slow, wait_for
 
 MEASUREMENTS = 8
 
@@ -145,7 +145,7 @@ def test_killed_again_and_again(undisturbed: Run, tmp_path: Path) -> None:
 )
 def test_told_to_end(undisturbed: Run, tmp_path: Path, name: str, kill: Callable[[int], None]) -> None:
     run = new_run(tmp_path, undisturbed.source)
-    process = run.start()
+    process = run.start(environment=slow(tmp_path))
     assert wait_for(lambda: writing(run, 2), process)
     code = end(process, kill)
     assert code != 0
@@ -159,7 +159,7 @@ def test_prepared_anew_and_interrupted(undisturbed: Run, tmp_path: Path) -> None
     run.good()
     before = {name: seen.mtime_ns for name, seen in run.measurements().items()}
     run.configure({"prepare.encoder": "best"})
-    process = run.start()
+    process = run.start(environment=slow(tmp_path))
     assert wait_for(lambda: any(s.mtime_ns != before[n] for n, s in run.measurements().items()), process)
     assert end(process, lambda pid: os.killpg(pid, signal.SIGINT)) != 0
     rows = {row["source"]: row for row in run.rows().values()}
