@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,6 +48,11 @@ if "batch" in sys.orig_argv:
     seen = []
     sys.addaudithook(on_open)
 """
+
+
+def _heed_interrupts() -> None:
+    """Let Ctrl-C end the new process, also where the tests were started in the background of a shell."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def slow(folder: Path) -> dict[str, str]:
@@ -177,7 +183,7 @@ class Run:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            **options,
+            **{"preexec_fn": _heed_interrupts} | options,
         )
 
     def run(self, cores: int = 2, environment: Mapping[str, str] | None = None, **options: Any) -> Result:
