@@ -281,3 +281,12 @@ def copy_file(source: Path, target: Path) -> None:
             dst.seek(done)
             while block := src.read(_BLOCK):
                 dst.write(block)
+
+
+def read_mapping(path: Path) -> dict[str, Any] | None:
+    """Return what a JSON file holds; None where there is none, or it is damaged."""
+    try:
+        data = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None

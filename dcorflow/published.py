@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dcorflow.files import read_json
+from dcorflow.files import read_mapping
 from dcorflow.server import Server
 from dcorflow.workdir import Workdir
 
@@ -18,15 +18,6 @@ def receipt_path(work: Workdir, server: Server, dataset: str) -> Path:
 def read_receipt(work: Workdir, server: Server, dataset: str) -> dict[str, Any] | None:
     """Return the receipt of a dataset; None where it has not been published."""
     return read_mapping(receipt_path(work, server, dataset))
-
-
-def read_mapping(path: Path) -> dict[str, Any] | None:
-    """Return what a JSON file holds; None where there is none, or it is damaged."""
-    try:
-        data = read_json(path)
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None
 
 
 class Publications:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dcorflow.deleted import load_deleted
-from dcorflow.files import TEMP_PREFIX, clean_leftovers, read_json, to_json, write_if_changed
+from dcorflow.files import TEMP_PREFIX, clean_leftovers, read_mapping, to_json, write_if_changed
 from dcorflow.naming import natural_key
 from dcorflow.records import RecordIndex
 from dcorflow.source.inventory import Item
@@ -116,7 +116,7 @@ def assign_groups(work: Workdir, datasets: Iterable[str], most: int) -> dict[str
     before: dict[str, str] = {}
     folder = work.state / "groups"
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-        plan = _read(path)
+        plan = read_mapping(path)
         for entry in (plan or {}).get("datasets", []):
             before[entry["dataset"]] = path.stem
     groups: dict[str, list[str]] = defaultdict(list)
@@ -146,7 +146,7 @@ class Planner:
         Snakemake compares contents, so the number of the generation makes the jobs run that read
         the plan, whatever stamps there are.
         """
-        old = _read(path) or {}
+        old = read_mapping(path) or {}
         generation = int(old.get("generation", 0)) + redo
         plan = {**plan, "generation": generation}
         if plan == old:
@@ -164,14 +164,6 @@ class Planner:
         for path in place.glob("*.json"):
             if path.stem not in kept:
                 path.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        data = read_json(path)
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None
 
 
 def holds(line: dict[str, Any] | None, entry: dict[str, Any], body_key: str, on_disk: OnDisk) -> bool:
@@ -220,7 +212,7 @@ def forget_datasets(work: Workdir, names: set[str]) -> None:
     """Remove tasks and companions of datasets that have another name now."""
     folder = work.state / "settled"
     for path in sorted(folder.glob("*.json")) if names and folder.is_dir() else []:
-        for dataset in (_read(path) or {}).get("datasets", []):
+        for dataset in (read_mapping(path) or {}).get("datasets", []):
             if dataset["dataset"] in names:
                 for name in dataset["files"]:
                     (work.datasets / dataset["dataset"] / name).unlink(missing_ok=True)

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from dcorflow.files import to_json, write_text
-from dcorflow.published import read_mapping, receipt_path
+from dcorflow.files import read_mapping, to_json, write_text
+from dcorflow.published import receipt_path
 from dcorflow.server import Server
 from dcorflow.upload.failures import now
 from dcorflow.upload.manifest import Manifest
