@@ -298,7 +298,8 @@ def test_while_a_run_goes_on_after_it_was_killed_and_at_its_end(tree: Path, tmp_
     with on_terminal(run) as (process, _):
         assert wait_for(lambda: len(list(work.records.glob("*.json"))) >= 3, process)
         seen = [Status(work).as_json()]
-        assert wait_for(lambda: len(list(work.records.glob("*.json"))) >= 6, process)
+        # What a job says of itself is written every half second: records may be there before it is.
+        assert wait_for(lambda: Status(work).progress.stages[0].done > 0, process)
         seen.append(Status(work).as_json())
         during = run.dcorflow("status")
         assert during.code == 0
