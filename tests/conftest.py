@@ -14,6 +14,10 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
+# A run starts a dozen processes: where they may not keep bytecode, each compiles all modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 import recipes  # noqa: E402
 from dcor import dcor, started_dcor  # noqa: E402, F401
 from runs import Run, aged  # noqa: E402
