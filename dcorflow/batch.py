@@ -264,6 +264,7 @@ class _Supervisor:
             record = load_record(self.work, name)
             if record is None or record.failure or recipes.is_merged(record, self.plan["edits"][name]):
                 self._note(number, _answer_of(record, worked=False))
+                Attempts(self.work, self.stage).end(name)  # of a job that ended right after the record
             else:
                 due.append(number)
         return due

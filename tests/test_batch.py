@@ -155,6 +155,10 @@ class TestRun:
         monkeypatch.setattr(batch, "_handler", lambda *arguments: pytest.fail("a worker was needed"))
         assert run_batch(work, "merge_metadata", "b1", 2) == (4, 1, 0)
         assert capfd.readouterr().err.count("bad.rtdc: ") == 4
+        # A job that ended between a record and the end of its work leaves a mark, which is not counted later.
+        Attempts(work, "merge_metadata").begin("two")
+        assert run_batch(work, "merge_metadata", "b1", 2) == (4, 1, 0)
+        assert list((work.state / "attempts").iterdir()) == []
         plan(work, raw, ("bad.rtdc", *NAMES), {"two": [edit]})
         with pytest.raises(pytest.fail.Exception):
             run_batch(work, "merge_metadata", "b1", 2)
