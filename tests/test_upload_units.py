@@ -179,12 +179,35 @@ class TestLedger:
 
 class TestLocks:
     def test_one_per_task(self, tmp_path: Path) -> None:
-        with task_lock(tmp_path, "t-1") as mine, task_lock(tmp_path, "t-1") as other:
-            assert (mine, other) == (True, False)
-            with task_lock(tmp_path, "t-2") as free:
-                assert free
-        with task_lock(tmp_path, "t-1") as again:
-            assert again
+        stop, said = threading.Event(), []
+        with (
+            task_lock(tmp_path, "t-1", stop, said.append) as mine,
+            task_lock(tmp_path, "t-2", stop, said.append) as other,
+        ):
+            assert (mine, other) == (False, False)
+            assert said == []
+            stop.set()
+            with pytest.raises(Stopped), task_lock(tmp_path, "t-1", stop, said.append):
+                pass
+        assert said == ["another process is uploading it; waiting for its end"]
+        with task_lock(tmp_path, "t-1", stop, said.append) as again:
+            assert not again
+
+    def test_a_task_waits_for_another_process(self, tmp_path: Path) -> None:
+        stop, free = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with task_lock(tmp_path, "t-1", stop, lambda text: None):
+                held.set()
+                assert free.wait(60)
+
+        held = threading.Event()
+        other = threading.Thread(target=hold)
+        other.start()
+        assert held.wait(60)
+        with task_lock(tmp_path, "t-1", stop, lambda text: free.set()) as waited:
+            assert waited
+        other.join()
 
     def test_as_many_slots_as_said(self, tmp_path: Path) -> None:
         stop = threading.Event()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -27,14 +27,20 @@ def _try(path: Path) -> IO[str] | None:
 
 
 @contextlib.contextmanager
-def task_lock(folder: Path, task: str) -> Iterator[bool]:
-    """Hold the lock of a task; yield False where another process is at work on it."""
-    stream = _try(folder / f"{task}.lock")
-    try:
-        yield stream is not None
-    finally:
-        if stream is not None:
-            stream.close()
+def task_lock(folder: Path, task: str, stop: threading.Event, say: Callable[[str], None]) -> Iterator[bool]:
+    """Hold the lock of a task, waiting while another process is at work on it; yield whether one was.
+
+    A head that was killed leaves its upload running: the next run goes on when that has ended.
+    """
+    waited = False
+    while (stream := _try(folder / f"{task}.lock")) is None:
+        if not waited:
+            say("another process is uploading it; waiting for its end")
+        waited = True
+        if stop.wait(_LOOK_AGAIN):
+            raise Stopped
+    with stream:
+        yield waited
 
 
 @contextlib.contextmanager

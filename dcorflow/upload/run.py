@@ -171,13 +171,14 @@ class _GroupUpload:
 
     def _one(self, api: Api, facts: Facts, decision: dict[str, Any]) -> Outcome:
         """Upload one dataset; whatever goes wrong with it stays with it."""
+        folder, say = self.folder / "locks", Meter(decision["dataset"], 0, 0, self.stop).say
         with (
-            slot(self.folder / "locks", self.settings["parallel"], self.stop),
-            task_lock(self.folder / "locks", decision["task_id"]) as free,
+            slot(folder, self.settings["parallel"], self.stop),
+            task_lock(folder, decision["task_id"], self.stop, say) as waited,
         ):
             self.progress.begin(decision["dataset"])
-            if not free:
-                return self._failed(decision, "another process is uploading it")
+            if waited and (done := self._waiting(decision)):
+                return done
             self.ledger.read()
             try:
                 manifest = read_manifest(self.work, decision, self.rows.get(decision["dataset"], []))
