@@ -10,8 +10,16 @@ from typing import Any, NamedTuple
 
 #: Names of temporary files and folders start like this.
 TEMPORARY = ".dcorflow-"
-#: Files whose presence depends on how often a run was started.
-_ANY_NUMBER = ("results/.state/progress", "logs/", ".snakemake/log/", ".snakemake/metadata/")
+#: Ids that a server gives.
+_ID = re.compile(rb"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+#: Files whose presence depends on how often a run was started, or on what a server held meanwhile.
+_ANY_NUMBER = (
+    "results/.state/progress",
+    "results/.state/seen",
+    "logs/",
+    ".snakemake/log/",
+    ".snakemake/metadata/",
+)
 
 
 class Seen(NamedTuple):
@@ -40,6 +48,9 @@ def _digest(path: Path) -> str:
     if path.parent.name == "records":
         record = {k: v for k, v in json.loads(data).items() if k != "checksum"}
         data = json.dumps(_timeless(record)).encode()
+    if "uploads" in path.parts:  # receipts: of datasets with other ids, at another time
+        data = re.sub(rb'"time": ".*?"', b"", data)
+    data = _ID.sub(b"", data)
     if path.name == "report.html":  # tells when it was written, and how long the run took
         data = re.sub(rb'<p class="when">.*?</p>', b"", data)
     return hashlib.sha256(data).hexdigest()
@@ -48,10 +59,14 @@ def _digest(path: Path) -> str:
 def results(work: Path) -> dict[str, str]:
     """Return the SHA256 of everything below ``results``.
 
-    But for plans and stamps in ``.state``, and the index, which holds the times of the records.
+    But for plans and stamps in ``.state``, the index, which holds the times of the records, the ledger,
+    and, where a server gave ids, the page, which holds them packed.
     """
     files = [p for p in (work / "results").rglob("*") if p.is_file() and ".state" not in p.parts]
-    files = [p for p in files if p.name != "index.jsonl"]
+    others = {"index.jsonl", "ledger.tsv"}
+    if (work / "results" / "uploads").exists():
+        others.add("report.html")
+    files = [p for p in files if p.name not in others]
     return {str(p.relative_to(work)): _digest(p) for p in files}
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import crash_compare as compare
 import yaml
 from crash_disk import Disk
+from crash_server import CIRCLE, Server
 from crash_watch import Moment, Operation, Watch
 
 from dcorflow.discover.run import discover
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Whom a kill hits.
 KINDS = ("head", "job", "worker", "group", "SIGTERM", "Ctrl-C", "power")
 _PATIENCE = 300
-_FIELDS = {"authors": ["A. Name"], "license_id": "CC0-1.0", "owner_org": "my-circle"}
+FIELDS = {"authors": ["A. Name"], "license_id": "CC0-1.0", "owner_org": CIRCLE}
 
 
 @dataclass
@@ -46,12 +47,15 @@ class Scenario:
         Settings beside those of all scenarios.
     stages
         The stages that have work then.
+    upload
+        Whether the target is `upload`.
     """
 
     name: str
     base: Path | None
     changes: dict[str, Any]
     stages: tuple[str, ...]
+    upload: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
     expected: Path = Path()
     names: set[str] = field(default_factory=set)
@@ -66,7 +70,8 @@ class Scenario:
             if at < self.counts[kind]:
                 break
             at -= self.counts[kind]
-        return Moment(kind, at + 1, chance.choice((0.0, chance.uniform(0.001, 0.2))))
+        later = chance.uniform(0.001, 1.0 if stage == "upload" else 0.2)
+        return Moment(kind, at + 1, chance.choice((0.0, later)))
 
 
 @dataclass
@@ -82,10 +87,10 @@ class Trial:
 
 
 class Bench:
-    """The place of all trials: a folder with a source tree, a work directory, and perhaps a disk."""
+    """The place of all trials: a folder with sources and a work directory; perhaps a disk, a server."""
 
-    def __init__(self, folder: Path, roots: list[Path], disk: Disk | None) -> None:
-        self.folder, self.roots, self.disk = folder, roots, disk
+    def __init__(self, folder: Path, roots: list[Path], disk: Disk | None, server: Server | None) -> None:
+        self.folder, self.roots, self.disk, self.server = folder, roots, disk, server
         self.work = (disk.place if disk else folder) / "work"
         self.watch = Watch(folder / "watch", self.work)
         self.output = folder / "output.txt"
@@ -94,7 +99,7 @@ class Bench:
         """Return the configuration of a scenario."""
         return {
             "input": {"root": [str(root) for root in self.roots]},
-            "datasets": {"defaults": _FIELDS, "namespace": "crash", "companions": ["*.txt"]},
+            "datasets": {"defaults": FIELDS, "namespace": "crash", "companions": ["*.txt"]},
         } | scenario.changes
 
     def lay(self, scenario: Scenario) -> None:
@@ -108,24 +113,28 @@ class Bench:
         (self.work / "config" / "config.yaml").write_text(text, encoding="utf-8")
         if self.disk:
             self.disk.sync()
+        if self.server and scenario.upload:
+            self.server.clear()
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, scenario: Scenario) -> subprocess.Popen[bytes]:
         """Start a run, with the plain command."""
         command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2"]
+        command += ["-d", str(self.work), *(["upload"] if scenario.upload else [])]
+        token = {"DCOR_API_TOKEN": self.server.tokens["uploader"]} if self.server else {}
         with self.output.open("wb") as output:
             return subprocess.Popen(
-                [*command, "-d", str(self.work)],
+                command,
                 cwd=self.folder,
-                env=os.environ | self.watch.environment(),
+                env=os.environ | self.watch.environment() | token,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
 
-    def run(self) -> tuple[int, str]:
+    def run(self, scenario: Scenario) -> tuple[int, str]:
         """Run to the end; return exit code and output."""
-        process = self.start()
+        process = self.start(scenario)
         code = process.wait(_PATIENCE)
         _await_end(process.pid)
         return code, self.output.read_text(encoding="utf-8", errors="replace")
@@ -134,9 +143,10 @@ class Bench:
         """Run a scenario undisturbed, and note what it does and where it leads."""
         self.lay(scenario)
         self.watch.expect(None)
-        code, text = self.run()
-        if code:
-            raise SystemExit(f"the undisturbed run '{scenario.name}' failed:\n{text}")
+        code, text = self.run(scenario)
+        if code or self._elsewhere(scenario):
+            wrong = "\n".join([text, *self._elsewhere(scenario)])
+            raise SystemExit(f"the undisturbed run '{scenario.name}' failed:\n{wrong}")
         scenario.counts = dict(self.watch.counts)
         scenario.expected = self.folder / "expected" / scenario.name
         shutil.copytree(self.work, scenario.expected, symlinks=True)
@@ -150,14 +160,14 @@ class Bench:
         begun = time.monotonic()
         self.lay(scenario)
         self.watch.expect(moment)
-        process = self.start()
+        process = self.start(scenario)
         try:
             if not self._strike(process, trial, at_once):
                 return None
             trial.problems += self._look(scenario)
             kept = compare.held(self.work, scenario.records)
             self.watch.expect(None)
-            code, text = self.run()
+            code, text = self.run(scenario)
             _await_end(process.pid)
         finally:
             self.watch.released.set()
@@ -167,7 +177,7 @@ class Bench:
         after = compare.prepared(self.work)
         trial.problems += [f"{name} was made again" for name, seen in kept.items() if after.get(name) != seen]
         trial.problems += compare.differences(self.work, scenario.expected, scenario.names)
-        trial.problems += self._still_to_do()
+        trial.problems += self._still_to_do() + self._elsewhere(scenario)
         trial.seconds = time.monotonic() - begun
         return trial
 
@@ -206,6 +216,10 @@ class Bench:
         except ValueError as error:
             problems.append(f"a record is damaged after the kill: {error}")
         return problems
+
+    def _elsewhere(self, scenario: Scenario) -> list[str]:
+        """Return what is wrong on the server."""
+        return self.server.problems(self.work) if self.server and scenario.upload else []
 
     def _still_to_do(self) -> list[str]:
         """Return what another run would do."""

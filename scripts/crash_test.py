@@ -7,7 +7,8 @@ Each trial lays out a work directory, starts the plain command, and kills at a r
 file of a random stage, or up to 0.2 s after it: the head, a job, a worker, all processes, or the power
 of the disk. Nothing counts that hit nothing. The same command is then started again, and everything
 must be as after an undisturbed run: SHA256 of all results, nothing made again whose record held,
-nothing left over, exit code 0, nothing left to do.
+nothing left over, exit code 0, nothing left to do. Uploads go to a DCOR server that is started here;
+then it must hold exactly one dataset for each task, with the same files, and there must be receipts.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ from pathlib import Path
 
 from crash_disk import Disk
 from crash_run import KINDS, Bench, Scenario, Trial, as_json
+from crash_server import Server
 from demo_data import set_times, write_measurement, write_tree
 
-STAGES = ("head", "discover", "compress", "check", "merge_metadata", "task", "handlers")
+#: What is killed when: a scenario, its stage, and the kind of kill.
+Combination = tuple[Scenario, str, str]
+STAGES = ("head", "discover", "compress", "check", "merge_metadata", "task", "upload", "handlers")
 
 
 @contextmanager
@@ -41,39 +45,57 @@ def bench(args: argparse.Namespace) -> Iterator[Bench]:
             set_times(folder / "source")
         else:
             write_tree(folder / "source", scale=0.1)
-        disk = None
+            (folder / "source" / "dcorflow.yaml").write_text("accept_incomplete: yes\n")
+        disk = server = None
         try:
             disk = Disk(folder / "disk.img", folder / "disk")
         except OSError as error:
             print(f"no power loss here: {error}", flush=True)
-        made = Bench(folder, [folder / "source", *(s.resolve() for s in args.source)], disk)
+        made = None
         try:
+            if "upload" in args.stage:
+                server = started(folder)
+            roots = [folder / "source", *(s.resolve() for s in args.source)]
+            made = Bench(folder, roots, disk, server)
             yield made
         finally:
-            made.watch.close()
-            if disk:
-                disk.remove()
+            for thing in filter(None, (made and made.watch, disk, server)):
+                thing.remove()
 
 
-def scenarios(made: Bench) -> list[Scenario]:
+def started(folder: Path) -> Server | None:
+    """Start a server; say so where that cannot be done."""
+    try:
+        folder.chmod(0o711)  # the database runs as a user of its own
+        return Server(folder / "server")
+    except OSError as error:
+        print(f"no uploads here: {error}", flush=True)
+        return None
+
+
+def scenarios(made: Bench, stages: list[str]) -> list[Scenario]:
     """Run what is killed later once undisturbed; a settled work directory is the base of later ones."""
     first = Scenario("first run", None, {}, ("discover", "compress", "check"))
     made.reference(first)
     base = first.expected
     override = {"metadata": {"override": {"setup:medium": "water"}}}
     edit = Scenario("values edited", base, override, ("merge_metadata",))
-    made.reference(edit)
     check = {"check": {"on_violation": "exclude"}}
     policy = Scenario("policy changed", base, check, ("head", "discover", "task", "handlers"))
-    made.reference(policy)
-    return [first, edit, policy]
+    found = [first, edit, policy]
+    if made.server:
+        upload = {"server": made.server.url, "activate": "all", "settle": 0}
+        found.append(Scenario("upload", base, {"upload": upload}, ("upload",), upload=True))
+    found = [scenario for scenario in found if set(scenario.stages) & set(stages)]
+    for scenario in found:
+        if scenario is not first:
+            made.reference(scenario)
+    return found
 
 
-def combinations(
-    found: list[Scenario], stages: list[str], kinds: list[str]
-) -> list[tuple[Scenario, str, str]]:
+def combinations(found: list[Scenario], stages: list[str], kinds: list[str]) -> list[Combination]:
     """Return each stage with each kind of kill that can hit it."""
-    whole = {"job": ("head", "handlers"), "worker": ("head", "handlers", "discover", "task")}
+    whole = {"job": ("head", "handlers"), "worker": ("head", "handlers", "discover", "task", "upload")}
     return [
         (scenario, stage, kill)
         for scenario in found
@@ -83,17 +105,27 @@ def combinations(
     ]
 
 
+def in_turn(found: list[Combination]) -> list[Combination]:
+    """Return combinations in an order in which all stages come before one comes again."""
+    before: Counter[tuple[str, str]] = Counter()
+    rounds = []
+    for scenario, stage, _ in found:
+        before[scenario.name, stage] += 1
+        rounds.append(before[scenario.name, stage])
+    return [found[n] for n in sorted(range(len(found)), key=rounds.__getitem__)]
+
+
 def trials(made: Bench, args: argparse.Namespace) -> Iterator[Trial]:
     """Do trials, stages and kinds in turn, moments at random."""
     chance = random.Random(args.seed)
     kinds = [k for k in args.kill if k != "power" or made.disk]
-    todo = combinations(scenarios(made), args.stage, kinds)
-    order: list[tuple[Scenario, str, str]] = []
+    todo = combinations(scenarios(made, args.stage), args.stage, kinds)
+    order: list[Combination] = []
     done = misses = 0
     while done < args.trials:
         if not order:
-            order = chance.sample(todo, len(todo))
-        scenario, stage, kill = order.pop()
+            order = in_turn(chance.sample(todo, len(todo)))
+        scenario, stage, kill = order.pop(0)
         moment = scenario.moment(stage, chance)
         while kill == "worker" and not moment.kind.endswith("worker"):
             moment = scenario.moment(stage, chance)
@@ -102,7 +134,7 @@ def trials(made: Bench, args: argparse.Namespace) -> Iterator[Trial]:
             misses += 1
             if misses > 20 + args.trials:
                 raise SystemExit("the moments come too late again and again")
-            order.append((scenario, stage, kill))
+            order.insert(0, (scenario, stage, kill))
             continue
         done += 1
         yield trial

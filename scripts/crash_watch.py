@@ -94,7 +94,7 @@ class Watch:
         if not moment.delay:
             released.wait(60)
 
-    def close(self) -> None:
+    def remove(self) -> None:
         """Stop listening."""
         self.server.shutdown()
         self.server.server_close()

@@ -1,4 +1,4 @@
-"""Tell the crash test of every file that a process of a run opens, renames or removes.
+"""Tell the crash test of every file that a process of a run opens, renames or removes, and of every request.
 
 Python imports this module at its start where its folder is in PYTHONPATH. Without the variable
 CRASH_TEST (socket of the listener, then the folder whose files count) it does nothing.
@@ -8,7 +8,8 @@ import contextlib
 import os
 import sys
 
-_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
+_SEND = "http.client.send"
+_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", _SEND}
 
 
 def _stage() -> str:
@@ -20,6 +21,14 @@ def _stage() -> str:
         return "head"
     found = [name for name in ("discover", "task", "upload") if "dcorflow" in words and name in words]
     return f"{found[0]} job" if found else ""
+
+
+def _request(data: object) -> str:
+    """Return what is sent to a server: method and path, without a query, which may hold a signature."""
+    words = bytes(data[:2000]).split(b" ", 2) if isinstance(data, (bytes, bytearray)) else []
+    if len(words) == 3 and words[0] in (b"GET", b"POST", b"PUT"):
+        return b" ".join(words[:2]).partition(b"?")[0].decode(errors="replace")
+    return "a part of a body"
 
 
 def _in_handler() -> bool:
@@ -39,10 +48,15 @@ def _install(place: str, folder: str, stage: str) -> None:
     parent = os.getpid()
 
     def tell(event: str, args: tuple) -> None:
-        if event not in _EVENTS or getattr(own, "busy", False) or not isinstance(args[0], (str, bytes)):
+        if event not in _EVENTS or getattr(own, "busy", False):
             return
-        path = os.path.abspath(os.fsdecode(args[0]))  # noqa: PTH100
-        if not path.startswith(folder):
+        if event == _SEND:
+            path = _request(args[1])
+        elif isinstance(args[0], (str, bytes)):
+            path = os.path.abspath(os.fsdecode(args[0]))  # noqa: PTH100
+            if not path.startswith(folder):
+                return
+        else:
             return
         own.busy = True
         with contextlib.suppress(OSError):  # nobody listens any more
