@@ -40,7 +40,7 @@ docs: .venv/ready
 	@echo "open site/index.html, or for its search: $(BIN)/python -m http.server --directory site --bind 127.0.0.1"
 
 test: gates
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: .venv/ready
 	$(BIN)/python scripts/bench.py

@@ -23,8 +23,23 @@ from dcor import dcor, started_dcor  # noqa: E402, F401
 from runs import Run, aged  # noqa: E402
 from uploads import labs, prepared  # noqa: E402, F401
 
+#: Test files that take a minute or more, the longest first; one that waits a lot stands beside one that
+#: needs the processor. They are begun first, lest one of them is alone at the end.
+LONGEST = (
+    "slurm", "upload_faults", "upload_states", "upload", "crash", "workflow_metadata", "week",
+    "workflow_results_changes", "upload_commands", "workflow_interrupted", "workflow_source_changes",
+    "workflow_demo", "workflow_bad_input", "fuzz_files", "workflow_privacy", "compress_failures",
+    "workflow_portraits", "workflow_real_data", "dcor_lab", "page_browser", "status", "size_beside_dclab",
+    "scale",
+)  # fmt: skip
 #: Real measurements; a folder beside the repository, not a part of the product.
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture

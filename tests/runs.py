@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from starter import Starter
 
+#: Starts the runs of which nothing but their end is of interest.
+STARTER = Starter()
 REPOSITORY = Path(__file__).resolve().parent.parent
 SNAKEFILE = REPOSITORY / "Snakefile"
 TASK = "upload_job.dcoraid-task"
@@ -138,6 +141,8 @@ class Run:
 
     #: Put in front of the command line, such as a command that takes away capabilities.
     wrapper: tuple[str, ...] = ()
+    #: Whether to start Python anew, also where a process that has imported Snakemake would do.
+    plain = False
 
     def __init__(self, work: Path, source: Path, **changes: Any) -> None:
         self.work, self.source = work, source
@@ -187,12 +192,18 @@ class Run:
         )
 
     def run(self, cores: int = 2, environment: Mapping[str, str] | None = None, **options: Any) -> Result:
-        """Run the workflow to its end."""
+        """Run the workflow to its end: where nothing special is asked, with Snakemake imported before."""
         before = self.stamps()
-        process = self.start(cores, environment, **options)
-        stdout, stderr = process.communicate(timeout=300)
+        special = {"PYTHONPATH", "HOME"} & set(environment or {})
+        if self.plain or self.wrapper or special or options:
+            process = self.start(cores, environment, **options)
+            stdout, stderr = process.communicate(timeout=300)
+            code = process.returncode
+        else:
+            settings = os.environ | dict(environment or {})
+            code, stdout, stderr = STARTER.run(self.command(cores)[3:], self.work.parent, settings, 300)
         jobs = {job for job, seen in self.stamps().items() if before.get(job) != seen}
-        return Result(process.returncode, stdout, stderr, jobs)
+        return Result(code, stdout, stderr, jobs)
 
     def good(self, cores: int = 2, environment: Mapping[str, str] | None = None, **options: Any) -> Result:
         """Run the workflow and insist on success."""

@@ -147,6 +147,7 @@ def watch_commands(secret: str, found: set[str], stop: threading.Event) -> None:
 
 def test_the_token_is_nowhere(dcor: Dcor, tmp_path: Path, source: Path) -> None:
     run = new_run(tmp_path, dcor, source, **titled(tmp_path), **{"upload.activate": "all"})
+    run.plain = True
     found: set[str] = set()
     stop = threading.Event()
     watcher = threading.Thread(target=watch_commands, args=(dcor.token, found, stop))
