@@ -1,11 +1,12 @@
-"""dclab as far as it is needed: its definitions alone, or all of it with scipy loaded on demand.
+"""dclab as far as it is needed: its definitions alone, or all of it with the rest loaded on demand.
 
 `import dclab` loads all of its analysis code (1.5 s of CPU, 100 MB). Planning and compressing need
 the definitions of features and metadata only, which depend on numpy alone. They are loaded from the
 installed package under a name of their own, with empty stand-ins for the packages around them.
 
 Checking and converting need the real dclab, but hardly ever the scipy that it imports for plots and
-fits, which is two thirds of the time and half of the memory: `load_dclab` leaves it for later.
+fits, or what reads `.tdms` and from the network. These take most of the time and half of the memory:
+`load_dclab` leaves them for later.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import types
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.machinery import PathFinder
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +73,17 @@ def known_media() -> list[str]:
 
 #: Only one thread may import dclab at a time: its modules import each other in circles.
 _LOADING = threading.Lock()
+#: dclab's modules for data on servers; their basins are known once these are imported, which no file
+#: that is checked or converted may bring about.
+_REMOTE = tuple(f"dclab.rtdc_dataset.fmt_{name}" for name in ("dcor", "http", "s3"))
 #: What is loaded when it is first used.
-_HEAVY = "scipy"
+_HEAVY = ("scipy", "imageio", "nptdms", *_REMOTE)
 
 
 def load_dclab() -> None:
-    """Import dclab; scipy follows where something of it is used.
+    """Import dclab; scipy and others follow where something of them is used.
 
-    Everything in dclab does what it always does: its names of scipy are stand-ins that load the real
+    Everything in dclab does what it always does: its names of these are stand-ins that load the real
     thing. Where dclab came to use them in a way that stand-ins cannot serve, it is imported as usual.
     """
     with _LOADING:
@@ -86,7 +91,7 @@ def load_dclab() -> None:
             return
         before = set(sys.modules)
         try:
-            with _scipy_later():
+            with _heavy_later():
                 importlib.import_module("dclab")
         except (AttributeError, ImportError, TypeError):
             for name in set(sys.modules) - before:
@@ -96,8 +101,8 @@ def load_dclab() -> None:
 
 
 @contextlib.contextmanager
-def _scipy_later() -> Iterator[None]:
-    """Let imports of scipy give stand-ins; the next import outside gives the real package."""
+def _heavy_later() -> Iterator[None]:
+    """Let imports of what is heavy give stand-ins; the next import outside gives the real package."""
     finder = _LaterFinder()
     sys.meta_path.insert(0, finder)
     try:
@@ -114,7 +119,7 @@ def _scipy_later() -> Iterator[None]:
 
 
 class _LaterFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds scipy and its parts, and gives stand-ins for them."""
+    """Finds what is heavy and its parts, and gives stand-ins for them."""
 
     def __init__(self) -> None:
         self.importing = True
@@ -123,7 +128,7 @@ class _LaterFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname.partition(".")[0] != _HEAVY:
+        if not any(fullname == name or fullname.startswith(f"{name}.") for name in _HEAVY):
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
@@ -143,6 +148,8 @@ class _LaterModule(types.ModuleType):
         self._finder = finder
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__version__":
+            return version(self.__name__.partition(".")[0])
         if name.startswith("__"):
             raise AttributeError(name)
         later = _Later(self.__name__, name)

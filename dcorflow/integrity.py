@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
+import gc
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +16,7 @@ from typing import Any, Literal
 import h5py
 
 from dcorflow import engine, recipes
+from dcorflow.cached_hdf5 import cached_reading
 from dcorflow.compress.prepare import Entry, replace_tail
 from dcorflow.dclab_parts import load_dclab
 from dcorflow.errors import MeasurementError, explain_os_error, is_interrupt
@@ -117,10 +120,11 @@ def read_cues(path: Path, file: str, known: Iterable[Cue] | None = None) -> list
         Findings on the same data with other metadata: what depends on the data is taken from them.
     """
     load_dclab()
-    from dclab.rtdc_dataset.check import IntegrityChecker
+    from dclab.rtdc_dataset import check as checks
+    from dclab.rtdc_dataset.fmt_hdf5 import base
 
     try:
-        with IntegrityChecker(path) as checker:
+        with cached_reading(checks, base), checks.IntegrityChecker(path) as checker:
             _list_features_once(checker)
             found = [_cue(c, file) for c in checker.warn_cues]
             found += [c for c in known or () if c.check in _DATA_CHECKS]
@@ -139,6 +143,7 @@ def read_cues(path: Path, file: str, known: Iterable[Cue] | None = None) -> list
         if is_interrupt(error):
             raise
         found = [_stopped(error, file)]
+    gc.collect(1)  # dclab's objects hold each other; HDF5 gets slow with what they keep open
     # dclab goes through sets, whose order differs from process to process.
     return list({c.id: c for c in sorted(found, key=lambda c: (c.check, c.id, c.message))}.values())
 
@@ -265,10 +270,10 @@ def check(
     drawn = not pictures or portrait.holds(record, work)
     if scanned and drawn:
         return record
-    before = asdict(record)
     release_memory()
     try:
         if checked:
+            before = asdict(record)
             if not scanned:
                 _scan(record, target, scan)
             if not drawn:
@@ -303,7 +308,7 @@ def _finish(
     """Add what depends on the final bytes: findings on the prepared file, and its checksums."""
     record.prepared |= sums
     record.check["prepared"] = [asdict(c) for c in read_cues(target, "prepared", known)]
-    record.check["dclab"] = version("dclab")
+    record.check["dclab"] = _dclab_version()
     _scan(record, target, scan)
 
 
@@ -359,11 +364,16 @@ def merge_metadata(
     return record
 
 
+@cache
+def _dclab_version() -> str:
+    return version("dclab")
+
+
 def _still_true(record: Record) -> list[Cue] | None:
     """Return the findings on the prepared file; None where they must all be made anew."""
     cues = [Cue(**c) for c in record.check.get("prepared", [])]
     stopped = any(c.id == "check:failed" for c in cues)
-    same = record.check.get("dclab") == version("dclab") and not stopped
+    same = record.check.get("dclab") == _dclab_version() and not stopped
     return cues if same else None
 
 

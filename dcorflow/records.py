@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,9 @@ def load_record(work: Workdir, measurement: str) -> Record | None:
 
 def save_record(work: Workdir, record: Record) -> None:
     """Write a record atomically; its payload must be on disk before."""
-    text = to_json(asdict(record))
+    plain = {f.name: getattr(record, f.name) for f in fields(record)}  # no deep copies
+    plain["files"] = [asdict(file) for file in record.files]
+    text = to_json(plain | {"failure": asdict(record.failure) if record.failure else None})
     write_text(work.record(record.measurement), f"{_SEAL}{_checksum(text)}{_SEAL_END}{text[1:]}")
 
 

@@ -28,16 +28,20 @@ def sha256_of(path: Path) -> str:
 
 
 def seal(path: Path) -> dict[str, str]:
-    """Return ``sha256`` and ``etag`` of a file, reading it once per sum, in two threads.
+    """Return ``sha256`` and ``etag`` of a file; a large one is read once per sum, in two threads.
 
     The ETag is what S3 computes for an upload in parts: the MD5 of the parts' MD5 sums and the
     number of parts; the plain MD5 where there is only one part (`dcoraid.common.etagsum`).
     """
-    with ThreadPoolExecutor(1) as pool:
-        sha256 = pool.submit(sha256_of, path)
-        parts = _part_sums(path)
+    if path.stat().st_size <= _BLOCK:
+        sha256, parts = sha256_of(path), _part_sums(path)
+    else:
+        with ThreadPoolExecutor(1) as pool:
+            sum_up = pool.submit(sha256_of, path)
+            parts = _part_sums(path)
+        sha256 = sum_up.result()
     etag = hashlib.md5(b"".join(parts), usedforsecurity=False).hexdigest() + f"-{len(parts)}"
-    return {"sha256": sha256.result(), "etag": etag if len(parts) > 1 else parts[0].hex()}
+    return {"sha256": sha256, "etag": etag if len(parts) > 1 else parts[0].hex()}
 
 
 def _part_sums(path: Path) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""dclab without the scipy that it hardly needs answers as it does with it."""
+"""dclab without the libraries that it hardly needs answers as it does with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ if sys.argv[1] == "light":
 import dclab
 import numpy as np
 loaded = {m.partition(".")[0] for m in sys.modules}
-assert ("scipy" in loaded) == (sys.argv[1] != "light")
+for heavy in ("scipy", "requests", "nptdms"):
+    assert (heavy in loaded) == (sys.argv[1] != "light")
 from dcorflow.integrity import read_cues
 folder = Path(sys.argv[2])
 answers = {p.name: sorted(map(str, read_cues(p, "source"))) for p in sorted(folder.glob("*.*"))}
@@ -35,6 +36,13 @@ answers["hull"] = dclab.features.inert_ratio.get_inert_ratio_cvx(
 import scipy.interpolate
 assert isinstance(scipy.interpolate.RectBivariateSpline, type)
 assert dclab.features.emodulus.spint.griddata is scipy.interpolate.griddata
+import dclab.http_utils, requests
+assert issubclass(dclab.http_utils.ResoluteRequestsSession, requests.Session)
+try:
+    dclab.new_dataset("https://127.0.0.1:9/api/3/action/dcserv?id=00000000-0000-0000-0000-000000000000")
+except Exception as error:
+    answers["unreachable"] = type(error).__name__
+assert dclab.rtdc_dataset.fmt_dcor.RTDC_DCOR.__module__ == "dclab.rtdc_dataset.fmt_dcor.base"
 print(json.dumps(answers))
 """
 #: An import in which dclab uses scipy as stand-ins cannot serve.

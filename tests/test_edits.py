@@ -9,7 +9,7 @@ import recipes
 from dclab import RTDCWriter
 from demo_data import write_measurement
 
-from dcorflow.compress.edits import SOFTWARE, apply_edits, data_facts
+from dcorflow.compress.edits import SOFTWARE, RootAttributes, apply_edits, data_facts
 from dcorflow.metadata.resolve import Edit
 
 KEY = "setup:medium"
@@ -26,7 +26,7 @@ def h5(tmp_path):
 
 
 def apply(h5, *edits):
-    return {c["key"]: c for c in apply_edits(h5, list(edits), "9.9", {})[0]}
+    return {c["key"]: c for c in apply_edits(RootAttributes(h5), list(edits), "9.9", {})[0]}
 
 
 class TestModes:

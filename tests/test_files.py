@@ -19,6 +19,11 @@ ANY_TEXT = st.text(
     st.characters(exclude_categories=["Cs"]) | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF)
 )
 FAST = settings(deadline=None, database=None, max_examples=200)
+ANY_JSON = st.recursive(
+    ANY_TEXT | st.integers() | st.floats(allow_nan=False) | st.booleans() | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
+    max_leaves=12,
+)
 
 
 def temporaries(folder: Path) -> list[Path]:
@@ -169,7 +174,7 @@ class TestText:
         assert path.read_text() == "x"
 
     @FAST
-    @given(data=st.dictionaries(ANY_TEXT, ANY_TEXT | st.integers() | st.none()))
+    @given(data=ANY_JSON)
     def test_json_survives(self, tmp_path_factory, data):
         path = tmp_path_factory.getbasetemp() / "survives.json"
         path.write_bytes(files.to_json(data).encode("utf-8", "surrogateescape"))
@@ -177,6 +182,12 @@ class TestText:
 
     def test_json_does_not_depend_on_the_order(self):
         assert files.to_json({"b": 1, "a": 2}) == files.to_json({"a": 2, "b": 1})
+
+    def test_json_has_a_line_for_each_value(self):
+        text = files.to_json({"b": {"x": 1, "y": ["a", "b"]}, "a": 2, "c": {3.5: True}})
+        assert [line.strip() for line in text.split("\n")] == [
+            "{", '"a": 2,', '"b": {"x": 1,', '"y": ["a",', '"b"]},', '"c": {"3.5": true}', "}", ""
+        ]  # fmt: skip
 
     def test_damaged_json_is_a_value_error(self, tmp_path):
         (tmp_path / "a.json").write_text('{"a": ')

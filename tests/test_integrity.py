@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -397,6 +398,21 @@ class TestPrepare:
             assert prepare(entry_of(path), COMPAT, [], work, 1).failure.failure == "environment"
         assert prepare(entry_of(path), COMPAT, [], work, 1).failure is None
         assert not list(work.datasets.glob("*/.dcorflow-*"))
+
+
+@pytest.mark.parametrize("name", sorted(recipes.RECIPES))
+def test_dclab_finds_the_same_in_files_that_remember(tmp_path, monkeypatch, name):
+    path = recipes.RECIPES[name](tmp_path / "a.rtdc")
+
+    def findings():
+        try:
+            return read_cues(path, "source")
+        except MeasurementError as error:
+            return error.reason
+
+    remembering = findings()
+    monkeypatch.setattr("dcorflow.integrity.cached_reading", lambda *modules: contextlib.nullcontext())
+    assert remembering == findings()
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))

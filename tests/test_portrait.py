@@ -18,7 +18,7 @@ import pytest
 from demo_data import write_measurement
 from PIL import Image
 
-from dcorflow.compress.edits import all_values
+from dcorflow.compress.edits import RootAttributes
 from dcorflow.portrait import density, events
 from dcorflow.portrait.events import OpenEvents
 from dcorflow.portrait.images import thinned
@@ -31,7 +31,7 @@ KINDS = ["scatter", "time", "images", "fluorescence"]
 
 def drawn(path: Path) -> dict[str, Any]:
     with h5py.File(path) as h5:
-        metadata = all_values(h5)
+        metadata = RootAttributes(h5).values()
     with OpenEvents(path, metadata) as opened:
         return draw(opened)
 

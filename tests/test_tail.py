@@ -69,6 +69,7 @@ def test_other_edits_give_the_bytes_of_a_fresh_file(source, tmp_path, steps):
         assert record.edits == fresh_record.edits
         assert record.tail_key == fresh_record.tail_key
         assert record.restore == fresh_record.restore
+        assert record.metadata == fresh_record.metadata
 
 
 @pytest.mark.parametrize("layout", ["raw", "gzip", "dclab", "contiguous"])

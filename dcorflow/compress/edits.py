@@ -43,15 +43,64 @@ def data_facts(h5: h5py.File) -> dict[str, int]:
     return facts
 
 
+class RootAttributes:
+    """The root attributes of an open file as plain data; reading them takes its time.
+
+    Parameters
+    ----------
+    h5
+        The file.
+    known
+        Values that are known to stand in it, and need not be read. They are used for `values` only:
+        what is read before something is written decides where HDF5 stores it, and so over the bytes.
+    """
+
+    def __init__(self, h5: h5py.File, known: Mapping[str, Any] | None = None) -> None:
+        self.h5 = h5
+        self.facts = data_facts(h5)
+        self._attrs = h5.attrs
+        self._known = dict(known or {})
+        self._read: dict[str, Any] = {}
+
+    def get(self, key: str) -> Any:
+        """Return a value; None where there is none, or none of a type that h5py knows."""
+        if key not in self._read:
+            try:
+                self._read[key] = _plain(self._attrs.get(key))
+            except (OSError, TypeError, ValueError):
+                self._read[key] = None
+        return self._read[key]
+
+    def set(self, key: str, value: Any) -> None:
+        """Write a value; None deletes the attribute."""
+        self._known.pop(key, None)
+        self._read.pop(key, None)
+        if value is None:
+            del self._attrs[key]
+        else:
+            self._attrs[key] = np.array(value) if isinstance(value, list) else value
+
+    def values(self) -> dict[str, Any]:
+        """Return the metadata ``section:key``."""
+        found = {}
+        for key in sorted(k for k in self._attrs if isinstance(k, str)):  # others are bytes, no text
+            if ":" not in key:
+                continue
+            value = self._known[key] if key in self._known else self.get(key)
+            if is_value(value) and len(str(value)) <= _LONGEST:
+                found[key] = value
+        return found
+
+
 def apply_edits(
-    h5: h5py.File, edits: list[Edit], dclab_version: str, guessed: Mapping[str, str]
+    attributes: RootAttributes, edits: list[Edit], dclab_version: str, guessed: Mapping[str, str]
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Change root attributes; return the changes, and the guesses that nobody confirmed or replaced.
 
     Parameters
     ----------
-    h5
-        A prepared file, open for writing, holding the attributes of the source.
+    attributes
+        Those of a prepared file, open for writing, that holds the attributes of the source.
     edits
         What the settings want.
     dclab_version
@@ -69,7 +118,7 @@ def apply_edits(
     done, guesses = [], dict(guessed)
     forced = {edit.key: edit.value for edit in edits if edit.mode == "force"}
     for edit in edits:
-        old = _plain(h5.attrs.get(edit.key))
+        old = attributes.get(edit.key)
         if edit.mode == "confirm":
             if old == edit.value:
                 guesses.pop(edit.key, None)
@@ -84,15 +133,25 @@ def apply_edits(
         else:
             guesses.pop(edit.key, None)
         if old != edit.value:
-            _set(h5, edit.key, edit.value)
+            attributes.set(edit.key, edit.value)
             old = old if is_value(old) else None
             done.append(_change(edit.key, old, edit.value, edit.kind, edit.where))
-    for key, value in _automatic(h5, dclab_version).items():
-        old = _plain(h5.attrs.get(key))
+    for key, value in _automatic(attributes, dclab_version).items():
+        old = attributes.get(key)
         if old != value and key not in forced:
-            _set(h5, key, value)
+            attributes.set(key, value)
             done.append(_change(key, old, value, "data" if key != SOFTWARE else "software", ""))
     return done, guesses
+
+
+def values_before(metadata: Mapping[str, Any], changes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the `metadata` of a prepared file as it was before `changes` were made."""
+    values = dict(metadata)
+    for change in reversed(changes):
+        values.pop(change["key"], None)
+        if change["old"] is not None:
+            values[change["key"]] = change["old"]
+    return values
 
 
 def is_value(value: Any) -> bool:
@@ -100,39 +159,18 @@ def is_value(value: Any) -> bool:
     return value is not None and value != "" and value == value
 
 
-def all_values(h5: h5py.File) -> dict[str, Any]:
-    """Return the metadata ``section:key`` of a file as plain data."""
-    found = {}
-    for key in sorted(k for k in h5.attrs if isinstance(k, str)):  # others are bytes that are no text
-        if ":" not in key:
-            continue
-        try:
-            value = _plain(h5.attrs[key])
-        except (OSError, TypeError, ValueError):
-            continue  # no type that dclab knows; the attribute itself was copied as it is
-        if is_value(value) and len(str(value)) <= _LONGEST:
-            found[key] = value
-    return found
-
-
-def _automatic(h5: h5py.File, dclab_version: str) -> Mapping[str, Any]:
-    values: dict[str, Any] = dict(data_facts(h5))
+def _automatic(attributes: RootAttributes, dclab_version: str) -> Mapping[str, Any]:
+    h5 = attributes.h5
+    values: dict[str, Any] = dict(attributes.facts)
     channels = sum(f"events/fl{n}_max" in h5 for n in (1, 2, 3))
     if channels and "fluorescence:channel count" not in h5.attrs:
         values["fluorescence:channel count"] = channels
     brand = f"dclab {dclab_version}"
-    chain = [v.strip() for v in text_of(h5.attrs.get(SOFTWARE, "")).split("|") if v.strip()]
+    chain = [v.strip() for v in text_of(np.array(attributes.get(SOFTWARE) or "")).split("|") if v.strip()]
     if not chain or chain[-1] != brand:
         chain.append(brand)
     values[SOFTWARE] = " | ".join(chain)
     return values
-
-
-def _set(h5: h5py.File, key: str, value: Any) -> None:
-    if value is None:
-        del h5.attrs[key]
-        return
-    h5.attrs[key] = np.array(value) if isinstance(value, list) else value
 
 
 def _change(key: str, old: Any, new: Any, kind: str, where: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import h5py
 from dcorflow import recipes
 from dcorflow.compress.basins import Neighbour
 from dcorflow.compress.body import Body, BodySettings, write_body
-from dcorflow.compress.edits import all_values, apply_edits, data_facts
+from dcorflow.compress.edits import RootAttributes, apply_edits, values_before
 from dcorflow.compress.tail import restore_body, same_tail, write_history, write_tail
 from dcorflow.convert import convert, guessed_before
 from dcorflow.errors import MeasurementError, explain_os_error
@@ -270,18 +270,24 @@ def _refuse_changed(entry: Entry) -> None:
             )
 
 
-def _add_tail(record: Record, path: Path, edits: list[list[Any]]) -> None:
-    """Write attributes and history behind a body, and note in the record how to take them off."""
+def _add_tail(
+    record: Record, path: Path, edits: list[list[Any]], known: Mapping[str, Any] | None = None
+) -> None:
+    """Write attributes and history behind a body, and note in the record how to take them off.
+
+    Of the body's attributes, `known` need not be read.
+    """
 
     def fill(h5: h5py.File) -> None:
         guessed = record.body.get("guessed", {})
-        record.edits, record.guessed = apply_edits(h5, edits_of(edits), record.body["dclab"], guessed)
-        record.metadata = all_values(h5)
+        values = RootAttributes(h5, known)
+        record.edits, record.guessed = apply_edits(values, edits_of(edits), record.body["dclab"], guessed)
+        record.metadata = values.values()
         record.facts |= {key.partition(":")[2]: text_of(h5.attrs[key]) for key in _FACTS if key in h5.attrs}
-        record.facts["events"] = data_facts(h5).get("experiment:event count", 0)
+        record.facts["events"] = values.facts.get("experiment:event count", 0)
         write_history(h5, history(record))
 
-    record.restore = write_tail(path, fill)
+    record.restore = write_tail(path, fill, record.restore)
     if not record.facts["events"]:
         raise MeasurementError("no events: the recording holds zero events")
     record.tail_key = recipes.tail_key(edits)
@@ -326,7 +332,7 @@ def replace_tail(record: Record, edits: list[list[Any]], work: Workdir) -> Recor
         with replacing(target) as temp:
             copy_file(target, temp)
             restore_body(temp, before)
-            _add_tail(record, temp, edits)
+            _add_tail(record, temp, edits, values_before(record.metadata, record.edits))
             if record.restore["pages"] == before["pages"] and same_tail(temp, target, before):
                 raise _Unchanged
     except _Unchanged:

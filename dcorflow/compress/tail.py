@@ -12,7 +12,7 @@ import base64
 import json
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,9 @@ class _TailFile:
         """HDF5 flushes at close; the caller syncs the file."""
 
 
-def write_tail(path: Path, fill: Callable[[h5py.File], None]) -> dict[str, Any]:
+def write_tail(
+    path: Path, fill: Callable[[h5py.File], None], known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Write a tail behind the body that `path` holds; return what `restore_body` needs.
 
     Parameters
@@ -88,6 +90,8 @@ def write_tail(path: Path, fill: Callable[[h5py.File], None]) -> dict[str, Any]:
         A file with a body and nothing else; changed in place, so a temporary file.
     fill
         Called with the file open for writing; writes root attributes and logs.
+    known
+        What was returned for another tail of this body, if any: packing takes its time.
 
     Returns
     -------
@@ -101,19 +105,23 @@ def write_tail(path: Path, fill: Callable[[h5py.File], None]) -> dict[str, Any]:
         with h5py.File(stream, "r+") as h5:
             fill(h5)
         numbers = sorted(stream.pages)
-        before = zlib.compress(b"".join(stream.pages[n] for n in numbers), 9)
-        return {
-            "length": stream.body_length,
-            "pages": numbers,
-            "before": base64.b64encode(before).decode("ascii"),
-        }
+        before = b"".join(stream.pages[n] for n in numbers)
+        if known and known["pages"] == numbers and _unpacked(known) == before:
+            packed = known["before"]
+        else:
+            packed = base64.b64encode(zlib.compress(before, 9)).decode("ascii")
+        return {"length": stream.body_length, "pages": numbers, "before": packed}
     finally:
         os.close(handle)
 
 
+def _unpacked(body: Mapping[str, Any]) -> bytes:
+    return zlib.decompress(base64.b64decode(body["before"]))
+
+
 def restore_body(path: Path, body: dict[str, Any]) -> None:
     """Take the tail off a copy of a prepared file: afterwards it holds the body only."""
-    before = zlib.decompress(base64.b64decode(body["before"]))
+    before = _unpacked(body)
     with path.open("r+b", buffering=0) as stream:
         stream.truncate(body["length"])
         for index, number in enumerate(body["pages"]):
