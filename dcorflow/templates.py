@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,7 +28,7 @@ from dcorflow.report.summary import Summary
 from dcorflow.workdir import Workdir
 
 #: Raised when the same results would give another template than before.
-_RECIPE = 2
+_RECIPE = 3
 #: The supplement that decides which others make sense; always offered.
 _FIRST_SUPPLEMENT = "general:sample type"
 _MEANINGS = {
@@ -191,6 +193,8 @@ def measurement_template(
         marks = []
         for key in [*keys, *(f"sp:{n}" for n in names)]:
             text, state = _value_cell(key, known, entries[name])
+            if state in ("wrong", "guessed"):
+                template.notes[len(template.rows), len(cells)] = known["gaps"][key][2]
             cells.append((text, state))
             if text and key not in entries[name].values and key not in entries[name].supplements:
                 marks.append(mark(name, key, text))
@@ -232,6 +236,7 @@ def _lead_cells(
     words = [f"{kind}: {', '.join(k for k, g in gaps.items() if g[0] == kind and g[1] == 'violation')}"
              for kind in kinds]  # fmt: skip
     found = [w for w in words if not w.endswith(": ")]
+    found += [m for kind, level, m in gaps.values() if kind == "wrong" and level == "violation"]
     if row["reason"] and not gaps:
         found.insert(0, row["reason"])
     texts = {
@@ -254,12 +259,23 @@ def _value_cell(key: str, known: Mapping[str, Any], entry: SheetEntry) -> tuple[
         return cell_text(value), ""
     said = entry.values.get(key)
     value = said.value if said else known["values"].get(key)
-    text = "-" if said and said.value is None else cell_text(value)
+    text = "-" if said and said.value is None else _short(value)
     kind, level, _ = known["gaps"].get(key, ("", "", ""))
     if kind == "missing" and level != "violation":
         return text, "wanted"
     state: State = kind
     return text, state
+
+
+def _short(value: Any) -> str:
+    """Return a value as text; a number of single precision as people write it: 0.34, not 0.3400000035762787."""
+    if isinstance(value, float) and not value.is_integer():
+        with contextlib.suppress(OverflowError):
+            for digits in range(1, 10):
+                text = f"{value:.{digits}g}"
+                if struct.unpack("f", struct.pack("f", float(text)))[0] == value:
+                    return text
+    return cell_text(value)
 
 
 def _plain_column(name: str) -> Column:
@@ -300,8 +316,11 @@ def dataset_template(
     rows = sorted(datasets, key=lambda d: natural_key(d["source"]))
     titles = Counter(d["title"] for d in rows)
     lead = ["dataset", "source", "status", "findings", "measurements"]
-    columns = [_plain_column(n) if n != "dataset" else Column(n, "identifier; do not change it", width=24)
-               for n in (*lead, *FIELDS, EXPORTED)]  # fmt: skip
+    own = {
+        "dataset": Column("dataset", "identifier; do not change it", width=24),
+        "source": Column("source", "path of the folder", width=40),
+    }
+    columns = [own.get(name) or _plain_column(name) for name in (*lead, *FIELDS, EXPORTED)]
     template = Template("datasets", columns, frozen=2)
     for row in rows:
         name, marks = row["dataset"], []

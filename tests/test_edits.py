@@ -52,6 +52,15 @@ class TestModes:
         assert h5.attrs[KEY] == expected
         assert (KEY in done) == (expected == "new")
 
+    def test_confirmed_as_the_sheet_shows_a_number_of_single_precision(self, h5):
+        key = "imaging:pixel size"
+        h5.attrs[key] = np.float32(0.34)
+        for shown, left in ((0.35, {key: "usual"}), (0.34, {})):
+            edits = [Edit(key, shown, "confirm", "sheet", "row 4")]
+            done, guesses = apply_edits(RootAttributes(h5), edits, "9.9", {key: "usual"})
+            assert guesses == left and key not in [c["key"] for c in done]
+        assert h5.attrs[key] == np.float32(0.34)
+
     def test_changes_hold_old_and_new_and_their_origin(self, h5):
         assert apply(h5, edit("new", "replace"))[KEY] == {
             "key": KEY,

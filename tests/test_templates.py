@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import openpyxl
 import pytest
 
@@ -114,6 +115,36 @@ class TestColumns:
         assert columns["setup:chip region"].choices == ("channel", "reservoir")
         assert columns["setup:chip region"].only
         assert columns["sp:general:sample type"].only
+
+    def test_why_a_cell_is_wrong(self, tmp_path):
+        wrong = ["wrong", "violation", "Invalid value for [imaging] 'pixel size': '-1.0'!"]
+        gaps = {"imaging:pixel size": wrong, "experiment:date": GUESSED}
+        template = make({"m1": known(), "m2": known(gaps, imaging__pixel_size=-1.0)})
+        assert wrong[2] in column(template, "findings")[1][0]
+        write_spreadsheet(template, tmp_path / "t.xlsx")
+        sheet = openpyxl.load_workbook(tmp_path / "t.xlsx").worksheets[0]
+        notes = {c.column: c.comment.text for c in sheet[5] if c.comment}
+        names = [c.name for c in template.columns]
+        assert {names[number - 1]: text for number, text in notes.items()} == {
+            "imaging:pixel size": wrong[2],
+            "experiment:date": GUESSED[2],
+        }
+
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            (float(np.float32(0.34)), "0.34"),
+            (float(np.float32(1234.56)), "1234.56"),
+            (float(np.float32(1e-7)), "1e-07"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (0.34, "0.34"),
+            (2.0, "2"),
+        ],
+    )
+    def test_numbers_of_single_precision_as_people_write_them(self, value, shown):
+        template = make({"m1": known(imaging__pixel_size=value)}, columns=["imaging:pixel size"])
+        text = column(template, "imaging:pixel size")[0][0]
+        assert float(text) == pytest.approx(value) and text == shown
 
     def test_gone_measurements_need_no_row(self):
         assert len(make({}, [row("m1"), row("m2", status="gone")]).rows) == 1

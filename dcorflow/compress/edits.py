@@ -120,7 +120,7 @@ def apply_edits(
     for edit in edits:
         old = attributes.get(edit.key)
         if edit.mode == "confirm":
-            if old == edit.value:
+            if old == edit.value or _is_shortened(edit.value, old):
                 guesses.pop(edit.key, None)
             continue
         has_value = is_value(old) and edit.key not in guesses
@@ -142,6 +142,11 @@ def apply_edits(
             attributes.set(key, value)
             done.append(_change(key, old, value, "data" if key != SOFTWARE else "software", ""))
     return done, guesses
+
+
+def _is_shortened(shown: Any, value: Any) -> bool:
+    """Return whether the sheet shows a value of single precision as `shown`: with fewer digits."""
+    return isinstance(shown, float) and isinstance(value, float) and float(np.float32(shown)) == value
 
 
 def values_before(metadata: Mapping[str, Any], changes: list[dict[str, Any]]) -> dict[str, Any]:

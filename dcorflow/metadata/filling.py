@@ -6,6 +6,7 @@ import csv
 import datetime
 import io
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,8 @@ _LEGEND = {
 }
 #: A spreadsheet of more rows is slow to open; the text has them all.
 LONGEST_SPREADSHEET = 50_000
+#: Cells that say what is wrong with them: many notes make a spreadsheet slow to open.
+_MOST_NOTES = 1000
 #: The longest list of choices that Excel takes in a cell's rule.
 _LONGEST_CHOICES = 255
 
@@ -66,6 +69,8 @@ class Template:
     rows: list[list[tuple[str, State]]] = field(default_factory=list)
     #: Columns at the left that stay in sight.
     frozen: int = 1
+    #: What is wrong with a cell, or how it was guessed, by row and column, counted from 0.
+    notes: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def head(self) -> list[list[str]]:
         """Return the rows below the header that explain it; they start with ``#``."""
@@ -124,6 +129,8 @@ def write_spreadsheet(template: Template, path: Path | io.BytesIO) -> None:
                     sheet.write_string(row, number, text, formats[state])
                 elif state:
                     sheet.write_blank(row, number, None, formats[state])
+        for (row, number), note in islice(template.notes.items(), _MOST_NOTES):
+            sheet.write_comment(first + row, number, note, {"x_scale": 2})
         sheet.freeze_panes(first, template.frozen)
         sheet.autofilter(0, 0, first + len(template.rows) - 1, len(template.columns) - 1)
         sheet.set_row(1, 60)
