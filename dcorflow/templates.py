@@ -268,7 +268,7 @@ def _value_cell(key: str, known: Mapping[str, Any], entry: SheetEntry) -> tuple[
 
 
 def _short(value: Any) -> str:
-    """Return a value as text; a number of single precision as people write it: 0.34, not 0.3400000035762787."""
+    """Return a value as text; single precision as people write it: 0.34, not 0.3400000035762787."""
     if isinstance(value, float) and not value.is_integer():
         with contextlib.suppress(OverflowError):
             for digits in range(1, 10):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from dcorflow.records import Record
 
 #: Category of dclab's findings on metadata that are not there.
 _MISSING = "metadata missing"
+#: Fluorescence channels and lasers that a measurement can have.
+_NUMBERS = (1, 2, 3)
 
 
 @dataclass
@@ -158,4 +160,26 @@ def find_gaps(record: Record, ignore: Iterable[str]) -> dict[str, list[str]]:
         missing = cue.category == _MISSING
         message = cue.message.removeprefix("Metadata: ")
         gaps[key] = ["missing" if missing else "wrong", cue.level, message]
+    _add_counted(gaps, record.metadata)
     return gaps | {key: ["guessed", "violation", how] for key, how in record.guessed.items()}
+
+
+def _add_counted(gaps: dict[str, list[str]], metadata: Mapping[str, Any]) -> None:
+    """Add what dclab counts where it says that a number of lasers or channels is wrong or missing.
+
+    Source of the rules: `dclab.rtdc_dataset.check.IntegrityChecker.check_fl_num_lasers` and
+    `check_fl_num_channels`.
+    """
+    if (gap := gaps.get("fluorescence:channel count")) and gap[0] == "wrong":
+        gap[2] += ": channels with data and a name are counted, such as 'fluorescence:channel 1 name'"
+        for number in _NUMBERS:
+            if name := gaps.get(f"fluorescence:channel {number} name"):
+                name[1] = "violation"
+    if gap := gaps.get("fluorescence:laser count"):
+        gap[2] += ": lasers are counted that have a wavelength, and a power above 0"
+        said = metadata.get("fluorescence:laser count")
+        for number in _NUMBERS:
+            for what in ("lambda", "power"):
+                key = f"fluorescence:laser {number} {what}"
+                if key not in metadata and number <= (said if isinstance(said, int) else 1):
+                    gaps.setdefault(key, ["missing", gap[1], f"Missing key [fluorescence] '{key[13:]}'"])

@@ -145,6 +145,11 @@ class TestRows:
         (problem,) = sheet({"source": "m1", column: "x"}).problems
         assert f"unknown column '{column}'; did you mean '{near}'?" in problem
 
+    def test_an_unknown_column_hides_no_other_mistake(self):
+        found = sheet({"source": "m9", "setup:medum": "x"}, {"source": "m1", "imaging:pixel size": "0,3"})
+        assert len(found.problems) == 2 and "matches nothing" in found.problems[1]
+        assert "decimal" in found.entry("m1")[1][0] and found.entry("m1")[0].values == {}
+
     def test_a_sheet_needs_to_say_whom_it_is_about(self):
         assert "expected a column 'measurement' or 'source'" in sheet({"setup:medium": "x"}).problems[0]
 

@@ -97,7 +97,9 @@ def resolve_dataset(
     if licence and licence not in known:
         near = nearest(licence, known)
         hint = f"did you mean '{near}'?" if near else f"known: {', '.join(known)}"
-        wrong.append(f"dataset of '{key}': DCOR has no licence '{licence}'; {hint}")
+        where = in_sheet["license_id"].where if "license_id" in in_sheet else ""
+        where = where or said.get("license_id", ("", "configuration, datasets.defaults"))[1]
+        wrong.append(f"{where}: dataset of '{key}': DCOR has no licence '{licence}'; {hint}")
     return fields, list(dict.fromkeys(wrong))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,8 @@ class MeasurementSheet:
         self._cells: dict[str, Cells] = {}
         if table is None:
             return
-        self.problems = _unknown_columns(table, (*SELECTORS, *CHOICES, *INFORMS, EXPORTED), _known())
-        if not any(s in table.columns for s in SELECTORS):
-            self.problems.append(f"{table.path}: expected a column 'measurement' or 'source', found none")
-        if not self.problems:
-            self._cells, self.problems = match_rows(table, subjects, SELECTORS, plain_text)
+        known = (*SELECTORS, *CHOICES, *INFORMS, EXPORTED)
+        self.problems, self._cells = _match(table, subjects, SELECTORS, known, _known())
 
     @property
     def columns(self) -> list[str]:
@@ -131,11 +128,7 @@ class DatasetSheet:
         if table is None:
             return
         known = (*DATASET_SELECTORS, *DATASET_INFORMS, EXPORTED, *FIELDS)
-        self.problems = _unknown_columns(table, known, list(known))
-        if not any(s in table.columns for s in DATASET_SELECTORS):
-            self.problems.append(f"{table.path}: expected a column 'dataset' or 'source', found none")
-        if not self.problems:
-            self._cells, self.problems = match_rows(table, subjects, DATASET_SELECTORS, plain_text)
+        self.problems, self._cells = _match(table, subjects, DATASET_SELECTORS, known, list(known))
 
     def entry(self, dataset: str) -> tuple[dict[str, Said], list[str]]:
         """Return the fields that the sheet gives a dataset, and what is wrong with them."""
@@ -202,11 +195,35 @@ def _known() -> list[str]:
     return [*known_keys(), *(f"sp:{name}" for name in known_supplements()), *SELECTORS, *CHOICES]
 
 
-def _unknown_columns(table: Table, plain: tuple[str, ...], known: list[str]) -> list[str]:
+def _match(
+    table: Table,
+    subjects: Iterable[Subject],
+    selectors: tuple[str, ...],
+    plain: Iterable[str],
+    names: list[str],
+) -> tuple[list[str], dict[str, Cells]]:
+    """Return what is wrong with a table as a whole, and the cells of each subject; unknown columns have none.
+
+    Parameters
+    ----------
+    table, subjects, selectors
+        See `match_rows`.
+    plain, names
+        Columns that are no key; all others that are known.
+    """
+    unknown = [c for c in table.columns if c and c not in {*plain, *names} and not c.startswith("user:")]
+    wrong = _unknown_columns(table, unknown, names)
+    if not any(selector in table.columns for selector in selectors):
+        said = " or ".join(f"'{selector}'" for selector in selectors)
+        return [*wrong, f"{table.path}: expected a column {said}, found none"], {}
+    rows = [(number, {c: t for c, t in row.items() if c not in unknown}) for number, row in table.rows]
+    cells, unmatched = match_rows(replace(table, rows=rows), subjects, selectors, plain_text)
+    return wrong + unmatched, cells
+
+
+def _unknown_columns(table: Table, unknown: list[str], known: list[str]) -> list[str]:
     wrong = []
-    for column in table.columns:
-        if not column or column in plain or column in known or column.startswith("user:"):
-            continue
+    for column in unknown:
         near = nearest(column, known)
         hint = f"; did you mean '{near}'?" if near else "; columns look like 'setup:medium'"
         wrong.append(f"{table.path}: unknown column '{column}'{hint}")
