@@ -6,7 +6,7 @@ import fnmatch
 import gc
 import re
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -182,7 +182,7 @@ def verify_data(
     path: Path,
     digests: dict[str, dict[str, Any]],
     threads: int = 1,
-    before_dclab: Callable[[], object] = lambda: None,
+    meanwhile: Callable[[], Callable[[], object]] = lambda: lambda: None,
 ) -> None:
     """Decode every chunk of a prepared file from disk and compare it with the source's digests.
 
@@ -193,9 +193,10 @@ def verify_data(
     digests
         ``digest`` of the source's content, by path of the dataset.
     threads
-        Threads that decode.
-    before_dclab
-        Called when the data are compared, before anything of dclab is needed.
+        Processes that decode.
+    meanwhile
+        Begins what goes on in threads of its own, when the processes are there; returns what is
+        called when the data are compared, before anything of dclab is needed.
 
     Raises
     ------
@@ -204,14 +205,17 @@ def verify_data(
     """
     again = "written data differ from the source (bad disk or memory?); run again"
     datasets = {}
-    with open_source(path) as h5:
+    with open_source(path) as h5, engine.Helpers(threads) as helpers:
+        if path.stat().st_size > engine.WORTH_BYTES:
+            helpers.start()
+        before_dclab = meanwhile()
         found = {e.path for e in members(h5) if e.kind == "dataset"}
         for name in sorted(set(digests) - found):
             raise MeasurementError(f"'{name}' is missing in the prepared file; {again}", "environment")
         for name in sorted(found):
             datasets[name] = h5[name]
             try:
-                digest = engine.digest_dataset(datasets[name], threads=threads)
+                digest = engine.digest_dataset(datasets[name], threads=helpers)
             except engine.CorruptChunk as error:
                 raise MeasurementError(f"in the prepared file: {error}; {again}", "environment") from error
             known = digests.get(name)
@@ -283,12 +287,16 @@ def check(
             return record
         # All three use other parts of the machine, or leave some of it free, most of the time.
         with ThreadPoolExecutor(2) as pool:
-            sums = pool.submit(seal, target)
-            dclab = pool.submit(load_dclab)
-            verify_data(target, record.body["datasets"], threads, before_dclab=dclab.result)
+            sums: list[Future[dict[str, str]]] = []
+
+            def begin() -> Callable[[], object]:
+                sums.append(pool.submit(seal, target))
+                return pool.submit(load_dclab).result
+
+            verify_data(target, record.body["datasets"], threads, begin)
         source = read_cues(entry.paths[0], "source")
         record.check = {"source": [asdict(c) for c in source]}
-        _finish(record, target, sums.result(), scan)
+        _finish(record, target, sums[0].result(), scan)
         record.check_key = key
         if not drawn:
             portrait.portray(record, work)

@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LOOKS = 0.2
 
 
 class MemoryGuard:
-    """Kills the largest worker when all of them together need more than their share.
+    """Kills the largest worker, its helpers included, when all together need more than their share.
 
     What workers share with the process that forked them counts for each of them: rather too much
     than too little.
@@ -34,7 +34,7 @@ class MemoryGuard:
         if (now := time.monotonic()) - self._last < SECONDS_BETWEEN_LOOKS:
             return
         self._last = now
-        sizes = resident(workers)
+        sizes = {worker: sum(resident([worker, *children(worker)]).values()) for worker in workers}
         if sum(sizes.values()) > self.limit_mb:
             largest = max(sizes, key=lambda pid: sizes[pid])
             self.killed[largest] = sizes[largest]
@@ -52,6 +52,14 @@ def resident(pids: Iterable[int]) -> dict[int, int]:
             continue
         sizes[pid] = pages * os.sysconf("SC_PAGE_SIZE") >> 20
     return sizes
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has forked (Linux; elsewhere none)."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (OSError, ValueError):
+        return []
 
 
 def release_memory() -> None:

@@ -6,6 +6,8 @@ import ctypes
 import os
 import signal
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 #: The folder that holds the package; children must import the same one.
@@ -24,6 +26,36 @@ def child_environment() -> dict[str, str]:
     """Return the environment for a child that imports dcorflow."""
     paths = [str(PACKAGE_HOME), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return os.environ | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+
+
+def fork(serve: Callable[[], None]) -> int:
+    """Fork a process that does `serve` and ends, and return its id; it dies with its parent.
+
+    Other threads of this process, if any, must hold no lock that `serve` needs.
+    """
+    parent = os.getpid()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:  # whatever happens, never return to what the parent was doing
+        die_with_parent(parent)
+        serve()
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BrokenPipeError:
+        pass  # nobody listens any more
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+        finally:
+            os._exit(code)
 
 
 def die_with_parent(parent: int | None = None) -> None:

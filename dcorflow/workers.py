@@ -11,12 +11,10 @@ import gc
 import json
 import os
 import selectors
-import sys
-import traceback
 from collections.abc import Callable, Collection
-from typing import Any, NoReturn
+from typing import Any
 
-from dcorflow.processes import die_with_parent, end_cleanly
+from dcorflow.processes import end_cleanly, fork
 
 Answer = dict[str, Any]
 _BLOCK = 1 << 16
@@ -38,15 +36,10 @@ class Worker:
         self._answers, answered = os.pipe()
         self._got = b""
         self._code: int | None = None
-        parent = os.getpid()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        ends = [self._asks, self._answers]
+        ends += [end for other in others for end in (other._asks, other._answers)]
         gc.freeze()  # or the first collection in the worker copies all memory
-        self.pid = os.fork()
-        if self.pid == 0:
-            ends = [self._asks, self._answers]
-            ends += [end for other in others for end in (other._asks, other._answers)]
-            _serve(parent, asked, answered, ends, answer)
+        self.pid = fork(lambda: _serve(asked, answered, ends, answer))
         os.close(asked)
         os.close(answered)
 
@@ -87,30 +80,12 @@ def wait_for_answers(workers: Collection[Worker], seconds: float | None) -> list
         return [key.data for key, _ in selector.select(seconds)]
 
 
-def _serve(
-    parent: int, asked: int, answered: int, ends: list[int], answer: Callable[[int], Answer]
-) -> NoReturn:
-    """Be a worker until nothing is asked any more; never return to what the parent was doing."""
-    code = 1
-    try:
-        for end in ends:
-            os.close(end)
-        die_with_parent(parent)
-        end_cleanly()
-        with os.fdopen(asked) as questions, os.fdopen(answered, "w") as answers:
-            for line in questions:
-                answers.write(json.dumps(answer(int(line))) + "\n")
-                answers.flush()
-        code = 0
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BrokenPipeError:
-        pass  # nobody listens any more
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        try:
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
-        finally:
-            os._exit(code)
+def _serve(asked: int, answered: int, ends: list[int], answer: Callable[[int], Answer]) -> None:
+    """Be a worker until nothing is asked any more."""
+    for end in ends:
+        os.close(end)
+    end_cleanly()
+    with os.fdopen(asked) as questions, os.fdopen(answered, "w") as answers:
+        for line in questions:
+            answers.write(json.dumps(answer(int(line))) + "\n")
+            answers.flush()

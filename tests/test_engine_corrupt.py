@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dcorflow import engine
+from dcorflow.engine import parallel
 
 SHAPE, CHUNKS = (120, 8, 25), (10, 8, 25)
 DATA = np.random.default_rng(5).integers(0, 40, SHAPE, dtype="u1")
@@ -20,6 +21,12 @@ STORED = {
     "zstd 3, fletcher32": dict(hdf5plugin.Zstd(clevel=3), fletcher32=True),
     "prepared": dict(hdf5plugin.Zstd(clevel=5), fletcher32=True),
 }
+
+
+@pytest.fixture(autouse=True)
+def helpers_pay(monkeypatch):
+    """Let helper processes work on these small data, too."""
+    monkeypatch.setattr(parallel, "WORTH_BYTES", 0)
 
 
 def write(path, options):

@@ -98,11 +98,11 @@ class _Writer:
         source: h5py.File,
         target: h5py.File,
         settings: BodySettings,
-        threads: int,
+        helpers: engine.Helpers,
         neighbour: Neighbour,
     ) -> None:
         self.source, self.target = source, target
-        self.settings, self.threads, self.neighbour = settings, threads, neighbour
+        self.settings, self.helpers, self.neighbour = settings, helpers, neighbour
         self.redactor = settings.redactor
         self.body = Body()
         self.credit = engine.Credit()
@@ -218,7 +218,7 @@ class _Writer:
                     group,
                     name,
                     encoder=self.settings.encoder,
-                    threads=self.threads,
+                    threads=self.helpers,
                     credit=self.credit,
                     change=change,
                 )
@@ -318,7 +318,7 @@ def write_body(
     path_in: Path,
     path_out: Path,
     settings: BodySettings,
-    threads: int = 1,
+    threads: int | engine.Helpers = 1,
     neighbour: Neighbour = lambda path: "",
     beside: Sequence[Path] = (),
 ) -> Body:
@@ -333,7 +333,7 @@ def write_body(
     settings
         Encoder, log rules, redaction.
     threads
-        Threads that encode; the bytes do not depend on it.
+        Processes that encode, or the helpers that do; the bytes do not depend on it.
     neighbour
         Gives the name of the prepared file of the same dataset that the path of a basin stands for,
         "" where there is none.
@@ -355,7 +355,8 @@ def write_body(
         front = source.userblock_size
         with h5py.File(path_out, "w", locking=False, userblock_size=front) as target:
             try:
-                body = _Writer(source, target, settings, threads, neighbour).copy(entries, beside)
+                with engine.helpers_of(threads) as helpers:
+                    body = _Writer(source, target, settings, helpers, neighbour).copy(entries, beside)
             except engine.CorruptChunk as error:
                 raise MeasurementError(str(error)) from error
     if front:

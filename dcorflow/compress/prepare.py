@@ -16,6 +16,7 @@ from dcorflow.compress.body import Body, BodySettings, write_body
 from dcorflow.compress.edits import RootAttributes, apply_edits, values_before
 from dcorflow.compress.tail import restore_body, same_tail, write_history, write_tail
 from dcorflow.convert import convert, guessed_before
+from dcorflow.engine import Helpers
 from dcorflow.errors import MeasurementError, explain_os_error
 from dcorflow.files import content_digest, copy_file, replacing, scratch_folder
 from dcorflow.hdf5 import text_of
@@ -240,19 +241,24 @@ def _write(
     neighbour: Neighbour,
 ) -> None:
     body_settings = BodySettings.from_plan(settings)
-    with replacing(target) as temp:
+    size = sum(f.size for f in entry.files)
+    with (
+        replacing(target) as temp,
+        Helpers(threads) as helpers,
+        helpers.beside(content_digest, entry.paths, size) as digest,
+    ):
         if entry.kind == "tdms":
             with scratch_folder(target.parent) as scratch:
                 converted = scratch / "converted.rtdc"
                 changes, guessed = convert(entry.paths[0], converted)
-                body = write_body(converted, temp, body_settings, threads, neighbour)
+                body = write_body(converted, temp, body_settings, helpers, neighbour)
                 body.changed[:0] = changes
                 record.facts["note"] = next((c["how"] for c in changes if c["how"].startswith("only ")), "")
         else:
             path, *beside = entry.paths
-            body = write_body(path, temp, body_settings, threads, neighbour, beside)
+            body = write_body(path, temp, body_settings, helpers, neighbour, beside)
             guessed = guessed_before(path)
-        record.content = content_digest(entry.paths)
+        record.content = digest()
         record.body = body.as_dict() | {"dclab": version("dclab"), "guessed": guessed}
         _add_tail(record, temp, edits)
         _refuse_changed(entry)

@@ -17,18 +17,22 @@ from .choose import Credit
 from .digest import digest_plain
 from .errors import Copied, CorruptChunk, UnsupportedDataset
 from .fast import copy_fast, digest_fast
+from .parallel import WORTH_BYTES, Helpers, helpers_of
 from .plain import copy_plain, digest_stored, write_plain
 
 __all__ = [
+    "WORTH_BYTES",
     "Copied",
     "CorruptChunk",
     "Credit",
+    "Helpers",
     "TextChange",
     "UnsupportedDataset",
     "copy_attributes",
     "copy_dataset",
     "digest_dataset",
     "digest_plain",
+    "helpers_of",
     "write_array",
 ]
 
@@ -39,7 +43,7 @@ def copy_dataset(
     name: str,
     *,
     encoder: Literal["compat", "best"] = "compat",
-    threads: int = 1,
+    threads: int | Helpers = 1,
     credit: Credit | None = None,
     change: TextChange | None = None,
 ) -> Copied:
@@ -62,7 +66,8 @@ def copy_dataset(
         ``"compat"``: dclab's filters (Zstandard, fletcher32). ``"best"``: a byte or bit shuffle
         in front of Zstandard where it pays.
     threads
-        Number of threads that decode and encode. The result does not depend on it.
+        Number of processes that decode and encode, or the helpers that the copies of a file's
+        datasets share. The result does not depend on it.
     credit
         Shared by the copies of a file's datasets: what one of them saves, another may spend. The
         file is then never larger than with the standard encoding, though a dataset can be.
@@ -82,7 +87,8 @@ def copy_dataset(
     """
     if encoder not in ("compat", "best"):
         raise ValueError(f"unknown encoder {encoder!r}: expected 'compat' or 'best'")
-    copied = copy_fast(source, target, name, encoder, threads, credit or Credit(), change)
+    with helpers_of(threads) as helpers:
+        copied = copy_fast(source, target, name, encoder, helpers, credit or Credit(), change)
     return copied if copied is not None else copy_plain(source, target, name, change)
 
 
@@ -112,7 +118,7 @@ def write_array(
     return write_plain(target, name, data, maxshape, chunks)
 
 
-def digest_dataset(dataset: h5py.Dataset, *, threads: int = 1) -> str:
+def digest_dataset(dataset: h5py.Dataset, *, threads: int | Helpers = 1) -> str:
     """Return the digest of a dataset, decoded from disk chunk by chunk.
 
     Every checksum is verified. See :mod:`dcorflow.engine.digest` for the format.
@@ -124,5 +130,6 @@ def digest_dataset(dataset: h5py.Dataset, *, threads: int = 1) -> str:
     UnsupportedDataset
         For references, virtual and externally stored datasets.
     """
-    digest = digest_fast(dataset, threads)
+    with helpers_of(threads) as helpers:
+        digest = digest_fast(dataset, helpers)
     return digest if digest is not None else digest_stored(dataset)

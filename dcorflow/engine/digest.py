@@ -114,6 +114,41 @@ def has_pointers(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "O"
 
 
+class Canonical:
+    """Brings elements of one type into the form that the digest takes.
+
+    Parameters
+    ----------
+    dtype
+        Type of the elements as h5py gives it.
+
+    Attributes
+    ----------
+    direct
+        Whether the bytes of elements in memory are that form.
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._dtype = dtype
+        self._string = is_string(dtype)
+        self._pointers = has_pointers(dtype)
+        self._packed = pack_dtype(dtype)
+        self.direct = not self._string and not self._pointers and self._packed == dtype
+
+    def __call__(self, block: np.ndarray[Any, Any]) -> Any:
+        """Return the bytes of a block of elements, any shape."""
+        if self._string:
+            return b"".join(map(pack_string, block.reshape(-1).tolist()))
+        if self._pointers:
+            return b"".join(pack_element(value, self._dtype) for value in block.reshape(-1))
+        packed = block.astype(self._packed, order="C", copy=False)
+        return packed.reshape(-1).view(np.uint8)
+
+    def of_bytes(self, data: np.ndarray[Any, Any]) -> Any:
+        """Return the same of elements that are given as the bytes they take in memory."""
+        return data if self.direct else self(data.view(self._dtype))
+
+
 class Hasher:
     """Take the digest of a dataset's content, fed block by block in C order.
 
@@ -135,21 +170,7 @@ class Hasher:
         header = {"item": describe(dtype), "shape": lengths}
         text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         self._xxh = xxhash.xxh3_128(text.encode("utf-8", "surrogateescape") + b"\0")
-        self._dtype = dtype
-        self._string = is_string(dtype)
-        self._pointers = has_pointers(dtype)
-        self._packed = pack_dtype(dtype)
-        #: Whether the bytes of elements in memory are the canonical form.
-        self.direct = not self._string and not self._pointers and self._packed == dtype
-
-    def canonical(self, block: np.ndarray[Any, Any]) -> Any:
-        """Return a block of elements of the dataset's type, any shape, as the digest takes it."""
-        if self._string:
-            return b"".join(map(pack_string, block.reshape(-1).tolist()))
-        if self._pointers:
-            return b"".join(pack_element(value, self._dtype) for value in block.reshape(-1))
-        packed = block.astype(self._packed, order="C", copy=False)
-        return packed.reshape(-1).view(np.uint8)
+        self.canonical = Canonical(dtype)
 
     def update(self, block: np.ndarray[Any, Any]) -> None:
         """Add a block of elements of the dataset's type, any shape, in C order."""

@@ -1,26 +1,28 @@
-"""Copy datasets chunk by chunk past HDF5's filters, with threads."""
+"""Copy datasets chunk by chunk past HDF5's filters, with helper processes."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import h5py
+import numpy as np
 
 from . import layout as lay
 from .attributes import TextChange, copy_attributes
 from .choose import Account, Credit, Mix
 from .cut import Cut, cut_of, tuned_chunks
-from .digest import Hasher
+from .digest import Canonical, Hasher
 from .encode import STANDARD, Encoding, shuffled
 from .errors import Copied
 from .filters import BITSHUFFLE, SHUFFLE, add_fletcher32
-from .parallel import ordered
+from .parallel import ALONE, Helpers
 from .plain import hasher_of
-from .reader import Bytes, Reader, band_rows, canonical
-from .sample import SMOOTH_FROM, Sampler
+from .reader import Bytes, Reader, band_rows
+from .sample import SMOOTH_FROM, Sampler, Sizes
 
 #: Smaller datasets are encoded in the standard way at once: samples would take as long.
 SAMPLED_BYTES = 3 * 2**19
@@ -45,9 +47,49 @@ class Done(NamedTuple):
 
     encoding: Encoding
     content: Any
-    chunks: list[tuple[tuple[int, ...], bytes]]
+    chunks: list[tuple[tuple[int, ...], Bytes]]
     size: int
     probe: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class _Decode:
+    """Return the content of `rows` rows for the digest, in pieces, and the stored chunks where wanted."""
+
+    reader: Reader
+    canonical: Canonical
+    rows: int
+    keep: bool
+
+    def __call__(self, start: int) -> tuple[list[Any], list[tuple[tuple[int, ...], Bytes]]]:
+        kept: list[tuple[tuple[int, ...], bytes]] | None = [] if self.keep else None
+        stop = min(start + self.rows, self.reader.shape[0])
+        contents = [self.canonical.of_bytes(piece) for piece in self.reader.pieces(start, stop, kept)]
+        return contents, [(offset, np.frombuffer(raw, np.uint8)) for offset, raw in kept or ()]
+
+
+@dataclass(frozen=True)
+class _Encode:
+    """Read, cut and encode rows."""
+
+    sizes: Sizes
+    canonical: Canonical
+    cut: Cut
+
+    def __call__(self, task: Task) -> Done:
+        reader, base, cut = self.sizes.reader, self.sizes.base, self.cut
+        data = task.data if task.data is not None else reader.band(task.start, task.stop)
+        chunks, probe = [], None
+        encode = task.encoding.encoder(reader.itemsize)
+        for offset, part in cut.parts(data, task.start):
+            chunks.append((offset, np.frombuffer(add_fletcher32(encode(part)), np.uint8)))
+        entry = cut.index_bytes
+        if task.probe:
+            unit = max(cut.chunks[0], base.chunks[0])
+            head = sum(len(p) + entry for offset, p in chunks if offset[0] < task.start + unit)
+            probe = (head, self.sizes.standard(data[: unit * reader.row_bytes]))
+        size = sum(len(payload) + entry for _, payload in chunks)
+        return Done(task.encoding, self.canonical.of_bytes(data), chunks, size, probe)
 
 
 class FastCopy:
@@ -59,8 +101,8 @@ class FastCopy:
         Dataset for which `Reader.fits` holds.
     target, name
         Where it goes.
-    threads
-        Number of threads.
+    helpers
+        Who decodes and encodes.
     credit
         What the datasets of the file saved so far.
     change
@@ -72,19 +114,22 @@ class FastCopy:
         source: h5py.Dataset,
         target: h5py.Group,
         name: str,
-        threads: int,
+        helpers: Helpers,
         credit: Credit,
         change: TextChange | None = None,
     ) -> None:
         self.change = change
-        self.source, self.target, self.name, self.threads = source, target, name, threads
+        self.source, self.target, self.name = source, target, name
         self.credit = credit
         self.reader = Reader(source)
         self.fill = lay.fill_value(source)
         self.base = lay.base_layout(source)
         #: Whether the source's chunks are parts of rows; those of the target never are.
         self.tiled = self.base.chunks[1:] != self.reader.shape[1:]
-        self.sampler = Sampler(self.reader, self.base, self.fill, threads)
+        self.helpers = helpers
+        #: Who reads.
+        self.readers = helpers if self.reader.parallel else ALONE
+        self.sampler = Sampler(self.reader, self.base, self.fill, self.readers)
 
     def pass_through(self) -> Copied:
         """Copy the stored chunks; decode them to verify checksums and to take the digest."""
@@ -93,15 +138,9 @@ class FastCopy:
         layout = dataclasses.replace(self.base, chunks=source.chunks, filters=reader.pipeline.filters)
         dataset = lay.create(self.target, self.name, layout, self.fill)
         hasher, rows = hasher_of(source), band_rows(reader)
-
-        def work(start: int) -> tuple[list[Any], list[tuple[tuple[int, ...], bytes]]]:
-            kept: list[tuple[tuple[int, ...], bytes]] = []
-            pieces = reader.pieces(start, min(start + rows, reader.shape[0]), kept)
-            return [canonical(hasher, reader, piece) for piece in pieces], kept
-
+        work = _Decode(reader, hasher.canonical, rows, keep=True)
         starts = range(0, reader.shape[0], rows)
-        threads = self.threads if reader.parallel else 1
-        for contents, kept in ordered(starts, work, threads, rows * reader.row_bytes):
+        for contents, kept in self.readers.ordered(starts, work, rows * reader.row_bytes, reader.size):
             for content in contents:
                 hasher.update_bytes(content)
             for offset, raw in kept:
@@ -112,7 +151,7 @@ class FastCopy:
         """Copy with new chunks; return None where the source's own are better, but tiles."""
         chunks = tuned_chunks(self.reader, self.base.chunks)
         assert chunks is not None
-        if self.reader.shape[0] * self.reader.row_bytes <= SAMPLED_BYTES:
+        if self.reader.size <= SAMPLED_BYTES:
             return self._encode_small(chunks, encoder)
         cut, account = self.sampler.choose(chunks, encoder, self.credit)
         if account is None and self.tiled:
@@ -158,12 +197,12 @@ class FastCopy:
             total = sum(len(part) + way.overhead for _, part in parts)
             results.append((total + (encoding.shuffle != "none") * FILTER_BYTES, way, encoding, parts))
         total, cut, encoding, parts = min(results, key=lambda result: result[0])
-        if self.tiled and total > self.sampler.standard_size(data):
+        if self.tiled and total > self.sampler.sizes.standard(data):
             return None
         layout = self._layout(cut.chunks, encoding)
         dataset = lay.create(self.target, self.name, layout, self.fill)
         hasher = hasher_of(self.source)
-        hasher.update_bytes(canonical(hasher, reader, data))
+        hasher.update_bytes(hasher.canonical.of_bytes(data))
         for offset, part in parts:
             dataset.id.write_direct_chunk(offset, add_fletcher32(part))
         return self._finish(dataset, hasher, layout, encoding.words)
@@ -175,25 +214,6 @@ class FastCopy:
             data = None if self.reader.parallel else self.reader.band(start, stop)
             yield Task(start, stop, encoding, probe, data)
 
-    def _worker(self, hasher: Hasher, cut: Cut) -> Callable[[Task], Done]:
-        reader = self.reader
-        unit = max(cut.chunks[0], self.base.chunks[0])
-
-        def work(task: Task) -> Done:
-            data = task.data if task.data is not None else reader.band(task.start, task.stop)
-            chunks, probe = [], None
-            encode = task.encoding.encoder(reader.itemsize)
-            for offset, part in cut.parts(data, task.start):
-                chunks.append((offset, add_fletcher32(encode(part))))
-            entry = cut.index_bytes
-            if task.probe:
-                head = sum(len(p) + entry for offset, p in chunks if offset[0] < task.start + unit)
-                probe = (head, self.sampler.standard_size(data[: unit * reader.row_bytes]))
-            size = sum(len(payload) + entry for _, payload in chunks)
-            return Done(task.encoding, canonical(hasher, reader, data), chunks, size, probe)
-
-        return work
-
     def _encode_bands(self, cut: Cut, account: Account | None) -> Copied | None:
         """Write the dataset; return None if it came out larger than the standard encoding."""
         reader, mix = self.reader, account.mix if account else Mix(STANDARD, STANDARD)
@@ -203,8 +223,9 @@ class FastCopy:
         # Where the shuffle is not applied to a chunk, the filter mask says so.
         skip = 0b1 if mix.small.shuffle != "none" else 0
         rows = band_rows(reader, max(cut.chunks[0], self.base.chunks[0]))
-        tasks, work, written = self._tasks(rows, account), self._worker(hasher, cut), 0
-        for done in ordered(tasks, work, self.threads, rows * reader.row_bytes):
+        work, written = _Encode(self.sampler.sizes, hasher.canonical, cut), 0
+        tasks = self._tasks(rows, account)
+        for done in self.helpers.ordered(tasks, work, rows * reader.row_bytes, reader.size):
             hasher.update_bytes(done.content)
             mask = skip if done.encoding.shuffle == "none" else 0
             for offset, payload in done.chunks:
@@ -225,7 +246,7 @@ def copy_fast(
     target: h5py.Group,
     name: str,
     encoder: Literal["compat", "best"],
-    threads: int,
+    helpers: Helpers,
     credit: Credit,
     change: TextChange | None = None,
 ) -> Copied | None:
@@ -234,7 +255,7 @@ def copy_fast(
     hasher_of(source)
     if not Reader.fits(source):
         return None
-    copy = FastCopy(source, target, name, threads, credit, change)
+    copy = FastCopy(source, target, name, helpers, credit, change)
     if copy.reader.accepted:
         return copy.pass_through()
     if tuned_chunks(copy.reader, copy.base.chunks) is None:
@@ -242,7 +263,7 @@ def copy_fast(
     return copy.encode(encoder)
 
 
-def digest_fast(source: h5py.Dataset, threads: int) -> str | None:
+def digest_fast(source: h5py.Dataset, helpers: Helpers) -> str | None:
     """Return the digest of a dataset, decoded chunk by chunk; None if HDF5 has to do it."""
     lay.refuse(source)
     hasher = hasher_of(source)
@@ -250,14 +271,10 @@ def digest_fast(source: h5py.Dataset, threads: int) -> str | None:
         return None
     reader = Reader(source)
     rows = band_rows(reader)
-
-    def work(start: int) -> list[Any]:
-        pieces = reader.pieces(start, min(start + rows, reader.shape[0]))
-        return [canonical(hasher, reader, piece) for piece in pieces]
-
+    work = _Decode(reader, hasher.canonical, rows, keep=False)
+    helpers = helpers if reader.parallel else ALONE
     starts = range(0, reader.shape[0], rows)
-    parallel = threads if reader.parallel else 1
-    for contents in ordered(starts, work, parallel, rows * reader.row_bytes):
+    for contents, _ in helpers.ordered(starts, work, rows * reader.row_bytes, reader.size):
         for content in contents:
             hasher.update_bytes(content)
     return hasher.digest()

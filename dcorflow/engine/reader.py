@@ -1,4 +1,4 @@
-"""Read a dataset band by band: consecutive rows, decoded by any thread, in bounded memory."""
+"""Read a dataset band by band: consecutive rows, decoded by any process, in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .digest import Hasher, has_pointers
+from . import room
+from .digest import has_pointers
 from .errors import CorruptChunk
 from .filters import Pipeline, Undecodable, pipeline_of
 from .layout import fill_value
@@ -41,18 +42,20 @@ class Reader:
         Bands should begin at multiples of this many rows; then no chunk is decoded twice.
     dtype
         NumPy type of the elements.
+    size
+        Bytes of all rows.
     parallel
-        Whether threads can read and decode. Otherwise only one thread may, as it calls HDF5.
-        Threads beside the main one must never do that: the caller may hold h5py's lock.
+        Whether helper processes can read and decode. Otherwise HDF5 has to, which they must not call.
     """
 
     def __init__(self, source: h5py.Dataset) -> None:
-        self.source = source
+        self.source: Any = source
         self.name = source.name or "?"
         self.shape: tuple[int, ...] = source.shape
         self.itemsize = source.id.get_type().get_size()
         self.row_bytes = math.prod(self.shape[1:]) * self.itemsize
         self.chunks: tuple[int, ...] | None = source.chunks
+        self.size = self.shape[0] * self.row_bytes
         self.step = min(self.chunks[0], self.shape[0]) if self.chunks else 1
         self.pipeline: Pipeline | None = pipeline_of(source) if self.chunks else None
         self.dtype = source.dtype
@@ -66,7 +69,26 @@ class Reader:
             self._plain = PlainReader(source)
         self.parallel = self._handle is not None and self._plain is None
         self._table: dict[tuple[int, ...], Stored] = self._index() if self._direct else {}
-        self._fill = fill_value(source)
+        fill = fill_value(source)
+        # Bytes: pickle may turn an array into the machine's byte order.
+        self._fill = None if fill is None else fill.tobytes()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to HDF5, for a helper process, which must not call it."""
+        return self.__dict__ | {"source": None, "_plain": None, "_seen": self._file()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        seen = state.pop("_seen")
+        self.__dict__.update(state)
+        if seen != self._file():
+            raise RuntimeError(f"{self.name}: the helper process was started before its file was opened")
+
+    def _file(self) -> tuple[int, int] | None:
+        """Return what tells the file behind the descriptor from all others."""
+        if self._handle is None:
+            return None
+        status = os.fstat(self._handle)
+        return status.st_dev, status.st_ino
 
     @staticmethod
     def fits(source: h5py.Dataset) -> bool:
@@ -179,7 +201,8 @@ class Reader:
         """Do what `_assemble` does, quickly for many small chunks that hold some lines of many rows."""
         assert self.chunks is not None
         (rows, lines, *_), height = self.chunks, self.shape[1]
-        out = np.empty((stop - start, height, self.row_bytes // height), np.uint8)
+        size = (stop - start) * self.row_bytes
+        out = room.empty(size).reshape(stop - start, height, self.row_bytes // height)
         rest = (0,) * (len(self.shape) - 2)
         for first in range(start - start % rows, stop, rows):
             low, high = max(first, start), min(first + rows, stop)
@@ -198,12 +221,13 @@ class Reader:
         """Return rows of a dataset that the file has in one piece."""
         assert self._handle is not None and self._address is not None
         address, size = self._address + start * self.row_bytes, (stop - start) * self.row_bytes
-        data = os.pread(self._handle, size, address)
-        if len(data) != size:
+        data: Any = room.empty(size)
+        found = os.preadv(self._handle, [data], address)
+        if found != size:
             where = (start, *(0,) * (len(self.shape) - 1))
-            reason = f"expected {size} bytes, the file ends after {len(data)}"
+            reason = f"expected {size} bytes, the file ends after {found}"
             raise CorruptChunk(self.name, where, address, reason)
-        return np.frombuffer(data, np.uint8)
+        return data
 
     def pieces(
         self, start: int, stop: int, kept: list[tuple[tuple[int, ...], bytes]] | None = None
@@ -222,12 +246,12 @@ class Reader:
     ) -> np.ndarray[Any, Any]:
         assert self.chunks is not None
         element = np.dtype(f"V{self.itemsize}")
-        if self.complete:
-            out = np.empty((stop - start, *self.shape[1:]), element)
-        else:
-            out = np.zeros((stop - start, *self.shape[1:]), element)
+        memory = room.empty((stop - start) * self.row_bytes)
+        out = memory.view(element).reshape(stop - start, *self.shape[1:])
+        if not self.complete:
+            memory[:] = 0
             if self._fill is not None:
-                out[...] = np.frombuffer(self._fill.tobytes(), element)[0]
+                out[...] = np.frombuffer(self._fill, element)[0]
         spans = [range(start - start % self.chunks[0], stop, self.chunks[0])]
         spans += [range(0, n, c) for n, c in zip(self.shape[1:], self.chunks[1:], strict=True)]
         for index in np.ndindex(*map(len, spans)):
@@ -281,8 +305,3 @@ def band_rows(reader: Reader, multiple: int = 1) -> int:
     """
     unit = max(reader.step, multiple)
     return unit * max(1, BAND_BYTES // max(1, unit * reader.row_bytes))
-
-
-def canonical(hasher: Hasher, reader: Reader, data: Bytes) -> Any:
-    """Return decoded bytes in the form that the digest takes."""
-    return data if hasher.direct else hasher.canonical(data.view(reader.dtype))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from . import layout as lay
 from .choose import Account, Credit, bound, choose
 from .cut import Cut, cut_of, strips
 from .encode import SMOOTH, STANDARD, STRIP, Encoding, plain, shuffled
-from .parallel import ordered
+from .parallel import Helpers
 from .plugins import has_small_blocks
 from .reader import Bytes, Reader
 
@@ -31,6 +32,9 @@ SAMPLE_BOUNDS = (2**18, 4 * 2**20)
 SMOOTH_FROM = 10
 
 
+#: How many times longer than the encodings that are chosen in the end those take that are tried.
+_COST = 3
+
 #: For each encoding the bytes of samples with it and with the standard one.
 Pairs = dict[Encoding, list[tuple[float, float]]]
 
@@ -40,6 +44,68 @@ class Chosen(NamedTuple):
 
     cut: Cut
     account: Account | None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What rows of a dataset take; helper processes get it with their work.
+
+    Attributes
+    ----------
+    reader
+        Of the dataset.
+    base
+        How `dclab-compress` would cut it.
+    """
+
+    reader: Reader
+    base: Cut
+
+    def size(self, data: Bytes, cut: Cut, encoding: Encoding) -> int:
+        """Return the bytes that rows take with an encoding, cut in a way."""
+        encode = encoding.encoder(self.reader.itemsize)
+        return sum(len(encode(part)) + cut.overhead for _, part in cut.parts(data))
+
+    def standard(self, data: Bytes) -> float:
+        """Return the bytes that rows take with the standard encoding in the source's chunks.
+
+        Of rows that fill several chunks of a megabyte or so, only the first chunk is encoded.
+        """
+        one = self.base.chunks[0] * self.reader.row_bytes
+        if self.base.whole and 2 * one <= data.size and one >= lay.MEBIBYTE // 2:
+            return self.size(data[:one], self.base, STANDARD) * data.size / one
+        return self.size(data, self.base, STANDARD)
+
+
+@dataclass(frozen=True)
+class _TryWay:
+    """Return the bytes that `data` take, cut and encoded in a way."""
+
+    sizes: Sizes
+    data: Bytes
+    standard: float
+
+    def __call__(self, way: tuple[Cut, Encoding]) -> float:
+        is_standard = way == (self.sizes.base, STANDARD)
+        return self.standard if is_standard else self.sizes.size(self.data, *way)
+
+
+@dataclass(frozen=True)
+class _TryPlace:
+    """Return the bytes that rows at a place take with each of some encodings, and with the standard one."""
+
+    sizes: Sizes
+    cut: Cut
+    encodings: tuple[Encoding, ...]
+    unit: int
+
+    def __call__(self, task: tuple[int, float | None]) -> tuple[list[float], float]:
+        place, standard = task
+        reader, sizes = self.sizes.reader, self.sizes
+        data = reader.band(place * self.unit, min((place + 1) * self.unit, reader.shape[0]))
+        standard = sizes.standard(data) if standard is None else standard
+        known = {STANDARD: standard} if self.cut == sizes.base else {}
+        return [known.get(e) or sizes.size(data, self.cut, e) for e in self.encodings], standard
 
 
 class Sampler:
@@ -53,33 +119,19 @@ class Sampler:
         Layout that `dclab-compress` would give it.
     fill
         The dataset's fill value.
-    threads
-        Number of threads.
+    helpers
+        Who tries.
     """
 
     def __init__(
-        self, reader: Reader, base: lay.Layout, fill: np.ndarray[Any, Any] | None, threads: int
+        self, reader: Reader, base: lay.Layout, fill: np.ndarray[Any, Any] | None, helpers: Helpers
     ) -> None:
         self.reader, self.fill = reader, fill
         self.base = cut_of(reader, base.chunks, fill)
-        self.threads = threads if reader.parallel else 1
+        self.sizes = Sizes(reader, self.base)
+        self.helpers = helpers
         #: Bytes of samples with the standard encoding, by place.
         self._standard: dict[int, float] = {}
-
-    def size(self, data: Bytes, cut: Cut, encoding: Encoding) -> int:
-        """Return the bytes that rows take with an encoding, cut in a way."""
-        encode = encoding.encoder(self.reader.itemsize)
-        return sum(len(encode(part)) + cut.overhead for _, part in cut.parts(data))
-
-    def standard_size(self, data: Bytes) -> float:
-        """Return the bytes that rows take with the standard encoding in the source's chunks.
-
-        Of rows that fill several chunks of a megabyte or so, only the first chunk is encoded.
-        """
-        one = self.base.chunks[0] * self.reader.row_bytes
-        if self.base.whole and 2 * one <= data.size and one >= lay.MEBIBYTE // 2:
-            return self.size(data[:one], self.base, STANDARD) * data.size / one
-        return self.size(data, self.base, STANDARD)
 
     def choose(self, chunks: tuple[int, ...], encoder: Literal["compat", "best"], credit: Credit) -> Chosen:
         """Return how to cut the dataset and which encodings to use.
@@ -102,7 +154,7 @@ class Sampler:
             return fallback
         places = scattered(units, STEPS[-1] * count)
         first = reader.band(places[0] * unit, min((places[0] + 1) * unit, reader.shape[0]))
-        standard = self._standard[places[0]] = self.standard_size(first)
+        standard = self._standard[places[0]] = self.sizes.standard(first)
         smooth = first.size > SMOOTH_FROM * standard
         candidates = {whole: SMOOTH if smooth else plain(reader.itemsize)}
         if not smooth:
@@ -137,26 +189,20 @@ class Sampler:
     ) -> dict[Cut, dict[Encoding, float]]:
         """Return the bytes of a sample with all candidates."""
 
-        def work(way: tuple[Cut, Encoding]) -> float:
-            return standard if way == (self.base, STANDARD) else self.size(data, *way)
-
         ways = [(cut, encoding) for cut, encodings in candidates.items() for encoding in encodings]
         found: dict[Cut, dict[Encoding, float]] = {cut: {} for cut in candidates}
-        for (cut, encoding), size in zip(ways, ordered(ways, work, self.threads, data.size), strict=True):
+        work = _TryWay(self.sizes, data, standard)
+        sizes = self.helpers.ordered(ways, work, data.size, _COST * len(ways) * data.size)
+        for (cut, encoding), size in zip(ways, sizes, strict=True):
             found[cut][encoding] = size
         return found
 
     def _add(self, pairs: Pairs, places: list[int], unit: int, cut: Cut) -> None:
         """Add the bytes of more samples with each encoding and with the standard one."""
-        reader = self.reader
-
-        def work(place: int) -> tuple[list[float], float]:
-            data = reader.band(place * unit, min((place + 1) * unit, reader.shape[0]))
-            standard = self._standard.get(place) or self.standard_size(data)
-            known = {STANDARD: standard} if cut == self.base else {}
-            return [known.get(e) or self.size(data, cut, e) for e in pairs], standard
-
-        results = ordered(places, work, self.threads, 2 * unit * reader.row_bytes)
+        one = unit * self.reader.row_bytes
+        work = _TryPlace(self.sizes, cut, tuple(pairs), unit)
+        tasks = [(place, self._standard.get(place)) for place in places]
+        results = self.helpers.ordered(tasks, work, one, _COST * len(pairs) * len(places) * one)
         for place, (found, standard) in zip(places, results, strict=True):
             self._standard[place] = standard
             for encoding, size in zip(pairs, found, strict=True):
