@@ -143,6 +143,8 @@ def _handler(
     load_dclab()
     scan, pictures = plan.get("scan", SHIPPED_ONLY), plan.get("pictures", False)
     if stage == "check":
+        if pictures:
+            import dcorflow.portrait.make  # noqa: F401  (before workers are forked)
         return lambda e: check(Entry.from_dict(e), work, threads, scan, pictures)
     return lambda e: merge_metadata(Entry.from_dict(e), edits[e["measurement"]], work, scan, pictures)
 

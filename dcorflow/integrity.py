@@ -24,7 +24,7 @@ from dcorflow.hdf5 import HISTORY_LOG, members, open_source
 from dcorflow.memory import release_memory
 from dcorflow.metadata.keys import DATA_KEYS
 from dcorflow.naming import short_hash, to_ascii
-from dcorflow.portrait import make as portrait
+from dcorflow.portrait.keys import holds
 from dcorflow.privacy.document import Finding, join_findings
 from dcorflow.privacy.scan import scan_body, scan_tail
 from dcorflow.privacy.settings import SHIPPED_ONLY
@@ -271,7 +271,7 @@ def check(
     target = entry.target(work)
     checked = record.check_key == key and "sha256" in record.prepared
     scanned = checked and record.check.get("scan_key") == scan["key"]
-    drawn = not pictures or portrait.holds(record, work)
+    drawn = not pictures or holds(record, work)
     if scanned and drawn:
         return record
     release_memory()
@@ -281,7 +281,7 @@ def check(
             if not scanned:
                 _scan(record, target, scan)
             if not drawn:
-                portrait.portray(record, work)
+                _draw(record, work)
             if asdict(record) != before:
                 save_record(work, record)
             return record
@@ -299,7 +299,7 @@ def check(
         _finish(record, target, sums[0].result(), scan)
         record.check_key = key
         if not drawn:
-            portrait.portray(record, work)
+            _draw(record, work)
     except (MeasurementError, OSError) as error:
         _fail(record, error)
     save_record(work, record)
@@ -334,6 +334,12 @@ def _scan(record: Record, target: Path, scan: Mapping[str, Any]) -> None:
     }
 
 
+def _draw(record: Record, work: Workdir) -> None:
+    from dcorflow.portrait.make import portray  # loads more than all the rest here
+
+    portray(record, work)
+
+
 def _fail(record: Record, error: MeasurementError | OSError) -> None:
     if isinstance(error, MeasurementError):
         record.failure = Failure("check", error.reason, error.failure)
@@ -364,8 +370,8 @@ def merge_metadata(
             known = None
         target = entry.target(work)
         _finish(record, target, seal(target), scan, known)
-        if pictures:
-            portrait.portray(record, work)  # other values may be seen in it
+        if pictures and not holds(record, work):  # other values may be seen in it
+            _draw(record, work)
     except (MeasurementError, OSError) as error:
         _fail(record, error)
     save_record(work, record)

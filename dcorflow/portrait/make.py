@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from dcorflow import recipes
 from dcorflow.errors import explain_os_error, is_interrupt
-from dcorflow.files import key_of, read_json, to_json, write_text
+from dcorflow.files import read_json, to_json, write_text
 from dcorflow.portrait import fluorescence, timeline
 from dcorflow.portrait.events import Events, OpenEvents, Values
 from dcorflow.portrait.flags import find_flags
 from dcorflow.portrait.fluorescence import channels_of
 from dcorflow.portrait.images import images_of, strip
+from dcorflow.portrait.keys import holds, key_for
 from dcorflow.portrait.scatter import Scatter, cloud_of
 from dcorflow.portrait.timeline import timeline_of
 from dcorflow.records import Record
@@ -24,25 +24,6 @@ from dcorflow.workdir import Workdir
 T = TypeVar("T")
 #: Raised when readers of portraits can no longer understand them.
 FORMAT = 1
-#: Metadata that pictures show or need.
-_SHOWN = (
-    "imaging:frame rate",
-    "imaging:pixel size",
-    *(f"fluorescence:channel {n} name" for n in (1, 2, 3)),
-)
-
-
-def key_for(record: Record) -> str:
-    """Return what stands for all that decides over a portrait: data, metadata shown, recipe."""
-    shown = [record.metadata.get(key) for key in _SHOWN]
-    return f"{recipes.portrait_key(record.content)}-{key_of(shown)}"
-
-
-def holds(record: Record, work: Workdir) -> bool:
-    """Return whether a record's portrait is the right one and is still there."""
-    if record.portrait.get("key") != key_for(record):
-        return False
-    return "missing" in record.portrait or work.portrait(record.measurement).is_file()
 
 
 def portray(record: Record, work: Workdir) -> None:
