@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 import pytest
 from runs import Run
 
@@ -10,13 +13,15 @@ from dcorflow.discover.run import Discovery
 from dcorflow.discover.words import as_markdown
 from dcorflow.errors import UsageError
 from dcorflow.files import read_json
+from dcorflow.report.page import write_page
+from dcorflow.report.summary import gather
 from dcorflow.server import find_server
 from dcorflow.source.identity import Changes
 from dcorflow.source.inventory import Item
 from dcorflow.upload.approvals import approve_from, read_approvals, to_review
 from dcorflow.upload.approve import to_approve
 from dcorflow.upload.receipts import is_approved
-from dcorflow.workdir import Workdir
+from dcorflow.workdir import TASK_NAME, Workdir
 
 PLAYGROUND, PRODUCTION = find_server("playground"), find_server("dcor")
 
@@ -49,6 +54,31 @@ class TestApprovals:
         told = self.take(work, self.write(work, "alpha", "beta"))
         assert told[:2] == ["approved   alpha", "approved   beta"] and told[2].startswith("waits      gamma")
         assert self.approved(work) == ["alpha", "beta"]
+
+    def test_the_page_says_whether_there_is_one(self, work):
+        config = read_json(work.config)
+        config["upload"]["server"] = "playground"
+
+        def said():
+            written = write_page(work, config, gather(work))
+            words = re.findall("<dt>Approval</dt><dd>(.*?)</dd>", work.page.read_text(encoding="utf-8"))
+            return written, [html.unescape(w) for w in words]
+
+        assert said()[1] == [f"none yet: dcorflow approve {name}" for name in ("alpha", "beta", "gamma")]
+        path = self.write(work, "alpha", "beta")
+        self.take(work, path)
+        task = work.datasets / "beta" / TASK_NAME
+        task.write_text(task.read_text().replace('"title": "beta', '"title": "another'))
+        written, words = said()
+        assert written
+        assert words[0].startswith("given by ") and words[0].endswith(": the next upload makes it final")
+        assert words[1].startswith("given by ") and words[1].endswith("look at it and approve it again")
+        assert words[2] == "none yet: dcorflow approve gamma"
+        assert not said()[0]
+        config["upload"]["activate"] = "all"
+        assert said()[1] == ["not needed: upload.activate is 'all', what is ready becomes final"] * 3
+        config["upload"].pop("server")
+        assert said()[1] == []
 
     def test_what_is_taken_out_of_the_file_is_withdrawn(self, work):
         self.take(work, self.write(work, "alpha", "beta"))

@@ -25,6 +25,7 @@ def make_cards(
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
     fields: Mapping[str, Mapping[str, Any]],
     server: Server | None,
+    approvals: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """Return the cards, those first that need attention most.
 
@@ -38,11 +39,15 @@ def make_cards(
         Title, authors and so on by dataset.
     server
         Where datasets are uploaded to; None without one.
+    approvals
+        What to say of the approval by dataset (`dcorflow.report.approved`).
     """
     order = {status: number for number, status in enumerate(DATASET_STATUSES)}
     sorted_datasets = sorted(datasets, key=lambda d: (order.get(d["status"], 0), d["source"]))
     return [
-        _card(d, rows.get(d["dataset"], ()), fields.get(d["dataset"], {}), server) for d in sorted_datasets
+        _card(d, rows.get(d["dataset"], ()), fields.get(d["dataset"], {}), server)
+        | {"approval": approvals.get(d["dataset"], "")}
+        for d in sorted_datasets
     ]
 
 

@@ -20,6 +20,7 @@ from dcorflow import __version__
 from dcorflow.config import Config
 from dcorflow.errors import UsageError
 from dcorflow.files import key_of, printable, read_json, to_json, write_text
+from dcorflow.report.approved import approvals_folder, approvals_of
 from dcorflow.report.attention import Point, find_points, level_of
 from dcorflow.report.cards import make_cards
 from dcorflow.report.charts import Chart, events_chart, ratio_chart, status_chart, timeline_chart
@@ -30,7 +31,7 @@ from dcorflow.wording import number, size_text
 from dcorflow.workdir import Workdir
 
 #: Raised when the same results would give another page than before.
-_RECIPE = 1
+_RECIPE = 2
 #: Bytes that details and pictures may take, whatever the number of measurements.
 PACKED = 22_000_000
 #: Measurements in the table and datasets as cards; beyond, those that need attention most are shown.
@@ -59,6 +60,8 @@ def write_page(
         How long the run took; None where there was no run.
     """
     records, portraits = stats_of(work.records), stats_of(work.portraits)
+    server = _server(config)
+    approved = stats_of(approvals_folder(work, server)) if server else {}
     done = work.state / "report" / "page.json"
     before = _read(done)
     if trouble is None:
@@ -66,6 +69,7 @@ def write_page(
     key = key_of(
         _RECIPE, __version__, version("dclab"), _asset_key(), config, summary.measurements, summary.datasets,
         summary.warnings, list(trouble), sorted(records.items()), sorted(portraits.items()),
+        sorted(approved.items()),
     )  # fmt: skip
     with contextlib.suppress(OSError):
         if before["key"] == key and before["page"] == _stat(work.page):
@@ -121,7 +125,10 @@ def build_page(
     by_dataset: dict[str, list[dict[str, Any]]] = {}
     for row in summary.measurements:
         by_dataset.setdefault(row["dataset"], []).append(row)
-    cards = make_cards(summary.datasets, by_dataset, plans.fields, _server(config))
+    server = _server(config)
+    there = stats_of(approvals_folder(work, server)) if server else {}
+    approvals = approvals_of(work, server, config["upload"]["activate"], summary.datasets, there)
+    cards = make_cards(summary.datasets, by_dataset, plans.fields, server, approvals)
     places = {card["dataset"]: place for place, card in enumerate(cards)}
     rows = []
     for row in shown:
