@@ -112,6 +112,13 @@ class TestWriting:
         assert write_page(work, config, summary, [])
         assert read(work).scripts["d0"] == good
 
+    def test_portraits_that_belong_to_nothing_are_removed(self, work, config):
+        summary = some(work, 3)
+        del summary.measurements[1:]  # one has its record only, one neither record nor row
+        work.record("m00002").unlink()
+        write_page(work, config, summary, [])
+        assert sorted(path.stem for path in work.portraits.iterdir()) == ["m00000", "m00001"]
+
     def test_before_anything_was_found(self, work, config):
         assert write_page(work, config, Summary(), [])
         assert json.loads(read(work).scripts["data"])["rows"] == []

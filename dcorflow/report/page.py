@@ -24,7 +24,7 @@ from dcorflow.report.approved import approvals_folder, approvals_of
 from dcorflow.report.attention import Point, find_points, level_of
 from dcorflow.report.cards import make_cards
 from dcorflow.report.charts import Chart, events_chart, ratio_chart, status_chart, timeline_chart
-from dcorflow.report.shelf import Shelf, Subject, stats_of
+from dcorflow.report.shelf import Shelf, Subject, drop_orphans, stats_of
 from dcorflow.report.summary import STATUSES, Summary
 from dcorflow.server import Server, find_server
 from dcorflow.wording import number, size_text
@@ -60,6 +60,7 @@ def write_page(
         How long the run took; None where there was no run.
     """
     records, portraits = stats_of(work.records), stats_of(work.portraits)
+    drop_orphans(work, portraits, {m["measurement"] for m in summary.measurements} | records.keys())
     server = _server(config)
     approved = stats_of(approvals_folder(work, server)) if server else {}
     done = work.state / "report" / "page.json"

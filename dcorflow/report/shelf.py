@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ def stats_of(folder: Path) -> dict[str, Stat]:
     except OSError:
         return {}
     return found
+
+
+def drop_orphans(work: Workdir, portraits: dict[str, Stat], known: Container[str]) -> None:
+    """Remove the portraits of measurements that neither inventory nor records know, in place and on disk."""
+    for name in [name for name in portraits if name not in known]:
+        del portraits[name]
+        with contextlib.suppress(OSError):
+            work.portrait(name).unlink()
 
 
 @dataclass
