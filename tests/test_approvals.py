@@ -64,7 +64,9 @@ class TestApprovals:
             words = re.findall("<dt>Approval</dt><dd>(.*?)</dd>", work.page.read_text(encoding="utf-8"))
             return written, [html.unescape(w) for w in words]
 
-        assert said()[1] == [f"none yet: dcorflow approve {name}" for name in ("alpha", "beta", "gamma")]
+        assert said()[1] == [
+            f"none yet: <code>dcorflow approve {name}</code>" for name in ("alpha", "beta", "gamma")
+        ]
         path = self.write(work, "alpha", "beta")
         self.take(work, path)
         task = work.datasets / "beta" / TASK_NAME
@@ -73,7 +75,7 @@ class TestApprovals:
         assert written
         assert words[0].startswith("given by ") and words[0].endswith(": the next upload makes it final")
         assert words[1].startswith("given by ") and words[1].endswith("look at it and approve it again")
-        assert words[2] == "none yet: dcorflow approve gamma"
+        assert words[2] == "none yet: <code>dcorflow approve gamma</code>"
         assert not said()[0]
         config["upload"]["activate"] = "all"
         assert said()[1] == ["not needed: upload.activate is 'all', what is ready becomes final"] * 3

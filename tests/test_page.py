@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 from pages import HOSTILE, record_of, some
@@ -279,9 +280,12 @@ def test_the_state_is_plain(work, config):
     assert (noted["trouble"], noted["seconds"]) == ([], 3.0)
 
 
-def test_the_last_label_of_an_axis_ends_within_the_picture() -> None:
+def test_labels_of_an_axis_lie_beside_each_other_within_the_picture() -> None:
     chart = events_chart([5, 900_000])
     assert chart is not None
-    places = re.findall(r'<text x="([\d.]+)"[^>]*>1,000,000<', chart.svg)
-    assert len(places) == 1
-    assert float(places[0]) + len("1,000,000") * 3.5 <= WIDTH
+    axis = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="middle">([^<]*)<', chart.svg)
+    labels = [(float(x), words) for x, y, words in axis if y == axis[0][1]]
+    assert [words for _, words in labels] == ["1", "10", "100", "1,000", "10k", "100k", "1M"]
+    ends = [(x - len(words) * 3.8, x + len(words) * 3.8) for x, words in labels]
+    assert all(left_of[1] < right_of[0] for left_of, right_of in pairwise(ends))
+    assert ends[-1][1] <= WIDTH

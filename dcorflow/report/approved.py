@@ -15,6 +15,8 @@ from dcorflow.upload.outcome import accepted
 from dcorflow.upload.receipts import approval_path
 from dcorflow.workdir import Workdir
 
+#: What is said where there is none; the card adds the command.
+NONE = "none yet"
 #: Where an approval is not what makes a dataset final.
 _MODES = {
     "all": "not needed: upload.activate is 'all', what is ready becomes final",
@@ -64,7 +66,7 @@ def approvals_of(
         elif name in there:
             said[name] = _approval(work, server, dataset)
         else:
-            said[name] = f"none yet: dcorflow approve {printable(name)}"
+            said[name] = NONE
     return said
 
 

@@ -150,13 +150,13 @@ def _measurements(summary: Summary) -> list[Point]:
 
 
 _TODO = {
-    "blocked": "See its card for the reason.",
-    "upload failed": "See its card for the reason; run again to go on.",
+    "blocked": "The card says why.",
+    "upload failed": "The card says why; run again to go on.",
     "changed": "What lies here differs from what is published.",
-    "late": "New measurements came after it was published.",
-    "unsettled": "It is uploaded when it has settled.",
-    "incomplete": "Something is missing in it; see its card.",
-    "draft": "Look at it on the server, then 'dcorflow approve'.",
+    "late": "New measurements came after publication.",
+    "unsettled": "Uploaded as soon as nothing has changed for a while (upload.settle).",
+    "incomplete": "Something is missing; the card says what.",
+    "draft": "Look on the server, then 'dcorflow approve'.",
 }
 
 

@@ -74,7 +74,7 @@ def _card(
         "total": len(rows),
         "before": size_text(before) if done else "",
         "after": size_text(after) if done else "",
-        "percent": f"{after / before * 100:.0f} %" if before else "",
+        "percent": f"{after / before * 100:.0f}\u00a0%" if before else "",
         "events": sum(int(row["events"] or 0) for row in rows if row["status"] == "ready"),
         "server": page,
         "folder": f"{folder}/",

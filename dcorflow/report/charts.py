@@ -13,11 +13,13 @@ from dcorflow.files import printable
 
 #: Drawn in this many user units; the page scales them.
 WIDTH, HEIGHT = 420, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 10, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 10, 42
+#: Height of a dataset in the chart of statuses.
+_ROW = 30
 #: Bars of a histogram.
 _BINS = 24
 #: Datasets that are shown one by one.
-_DATASETS = 8
+_DATASETS = 7
 #: Half of the width of a digit in the labels, so that the last one ends within the picture.
 _HALF_DIGIT = 3.8
 
@@ -94,7 +96,7 @@ def bars(title: str, words: str, counts: Sequence[tuple[str, int]], ticks: Seque
     last = -math.inf
     for place, label in ticks:
         x = _LEFT + place * width
-        if x - last >= 46:
+        if x - last >= max(46, 2.2 * _HALF_DIGIT * len(label)):
             parts.append(_text(min(x, WIDTH - 2 - _HALF_DIGIT * len(label)), _TOP + height + 16, label))
             last = x
     parts.append(_text(_LEFT + width / 2, HEIGHT - 6, unit))
@@ -132,10 +134,17 @@ def events_chart(events: Sequence[int]) -> Chart | None:
         (f"{10 ** (low + n / per):,.0f} to {10 ** (low + (n + 1) / per):,.0f} events", found[n])
         for n in range(bins)
     ]
-    ticks = [((p - low) / (high - low), f"{10**p:,}") for p in range(low, high + 1)]
+    ticks = [((p - low) / (high - low), _power(p)) for p in range(low, high + 1)]
     middle = sorted(sizes)[len(sizes) // 2]
     words = f"{sum(sizes):,} events in all; half of the measurements have at least {middle:,}."
     return bars("Events per measurement", words, counts, ticks, "events (logarithmic)")
+
+
+def _power(exponent: int) -> str:
+    """Return a power of ten as a short label: 1,000 10k 100k 1M."""
+    if exponent < 4:
+        return f"{10**exponent:,}"
+    return f"{10 ** (exponent % 3)}{'kMGT'[exponent // 3 - 1]}"
 
 
 def timeline_chart(dates: Iterable[str]) -> Chart | None:
@@ -183,23 +192,23 @@ def status_chart(datasets: Sequence[tuple[str, Counter[str]]], statuses: Sequenc
             together.update(counts)
         shown.append((f"{len(rest)} more", together))
     most = max(sum(counts.values()) for _, counts in shown) or 1
-    width, parts = WIDTH - 2 * _RIGHT - 40, []
+    width, parts = WIDTH - _RIGHT - 40, []
     for row, (title, counts) in enumerate(shown):
-        y, x = 4 + row * 34, float(_RIGHT)
+        y, x = 2 + row * _ROW, 0.0
         name = printable(title)
-        parts.append(_text(_RIGHT, y + 11, name if len(name) <= 60 else f"{name[:58]} …", "start"))
+        parts.append(_text(0, y + 13, name if len(name) <= 60 else f"{name[:58]} …", "start"))
         for status in statuses:
             if not counts[status]:
                 continue
             wide = max(2.0, width * counts[status] / most)
             parts.append(
-                f'<rect class="{status.replace(" ", "-")}" x="{x:.1f}" y="{y + 16}" width="{wide:.1f}" '
-                f'height="11"><title>{escape(name)}: {counts[status]:,} {status}</title></rect>'
+                f'<rect class="{status.replace(" ", "-")}" x="{x:.1f}" y="{y + 18}" width="{wide:.1f}" '
+                f'height="9"><title>{escape(name)}: {counts[status]:,} {status}</title></rect>'
             )
             x += wide
-        parts.append(_text(x + 6, y + 26, f"{sum(counts.values()):,}", "start"))
+        parts.append(_text(x + 6, y + 27, f"{sum(counts.values()):,}", "start"))
     total: Counter[str] = Counter()
     for _, counts in datasets:
         total.update(counts)
     words = ", ".join(f"{total[s]:,} {s}" for s in statuses if total[s]) + "."
-    return Chart("Measurements by dataset", words, _svg(words, parts, 4 + 34 * len(shown)))
+    return Chart("Measurements by dataset", words, _svg(words, parts, 4 + _ROW * len(shown)))

@@ -11,6 +11,11 @@ function escaped(text) {
   return String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 }
 
+// Text in which a line may break behind what joins the words of a file name.
+function broken(text) {
+  return escaped(text).replace(/[_/.-](?=[^_/.-])/g, "$&<wbr>");
+}
+
 function kindOf(status) {
   return status.replaceAll(" ", "-");
 }
@@ -35,9 +40,9 @@ function nameCell(row, place) {
     ? `<img src="data:image/webp;base64,${escaped(thumbnail)}" alt="" width="64" height="48">`
     : '<span class="no-picture" aria-hidden="true"></span>';
   return `<button type="button" class="open" aria-expanded="false">${picture}<span class="name">`
-    + `<span class="file">${escaped(row[0].slice(at + 1))}</span>`
-    + `<span class="muted folder">${escaped(row[0].slice(0, Math.max(0, at)))}</span>`
-    + `<span class="muted narrow">${escaped(datasetOf(row))}</span></span></button>`;
+    + `<span class="file">${broken(row[0].slice(at + 1))}</span>`
+    + `<span class="muted folder">${broken(row[0].slice(0, Math.max(0, at)))}</span>`
+    + `<span class="muted narrow">${broken(datasetOf(row))}</span></span></button>`;
 }
 
 function statusCell(row) {
@@ -68,7 +73,7 @@ function column(title, cell, value, type, name) {
 
 const COLUMNS = [
   column("Measurement", nameCell, (row) => row[0], "string", "measurement"),
-  column("Dataset", (row) => escaped(datasetOf(row)), datasetOf, "string", "wide"),
+  column("Dataset", (row) => broken(datasetOf(row)), datasetOf, "string", "wide"),
   column("Status", statusCell, (row) => row[2], "num", "status"),
   column("Findings", findingCell, (row) => row[3] * 1e6 + row[7] * 1e3 + row[8] + row[9] + row[14], "num", "wide found"),
   column("Events", (row) => (row[4] ? row[4].toLocaleString("en") : ""), (row) => row[4], "num", "wide number events"),
