@@ -16,7 +16,6 @@ from typing import Any
 from dcorflow import __version__
 from dcorflow.errors import MeasurementError, UsageError
 from dcorflow.help import INTERNAL, USAGE, Parser, add_command, add_stage
-from dcorflow.server import adopt_facts
 from dcorflow.upload.commands import add_upload_commands
 from dcorflow.workdir import Workdir
 
@@ -47,6 +46,8 @@ def _config(work: Workdir) -> dict[str, Any]:
         raise UsageError(
             f"no settings in {work.state} ({error}); start with 'snakemake', which validates and stores them"
         ) from error
+    from dcorflow.server import adopt_facts
+
     adopt_facts(loaded["upload"].get("server"), work)
     return loaded
 
@@ -107,6 +108,8 @@ def _plan(args: argparse.Namespace, work: Workdir) -> int:
         if not isinstance(data, dict):
             raise UsageError(f"{args.configfile}: expected a mapping of settings")
         config = resolve_config(data, work.root, str(args.configfile))
+        from dcorflow.server import adopt_facts
+
         adopt_facts(config["upload"].get("server"), work)
     else:
         if not work.config.is_file():

@@ -39,7 +39,8 @@ turns. Ratios are medians of the ratios turn by turn: above 1, dcorflow is faste
 extrapolated from the wall time with one and with two. "random" is the time to read one image at a
 random place. "prepared again" is a prepared file as input. "decode and digest" is what it takes to
 verify all checksums of a prepared file and to take the digests of its content. "by hand" are the
-functions of dclab and dcoraid that DCKit and DCOR-Aid call, which verify nothing.
+functions of dclab and dcoraid that DCKit and DCOR-Aid call, which verify nothing. Memory is that of
+all processes of a program together, with what they share counted once.
 
 Parts can be run one by one; what is not run keeps its figures. With 5 turns on two cores:
 
@@ -143,7 +144,7 @@ def cell(row: dict[str, Any], name: str, digits: int = 2, scale: float = 1.0) ->
 
 def engine_table(rows: Rows) -> list[str]:
     """Return the table of `bench_engine.py`."""
-    header = ["file", "program", "threads", "wall s", "times faster", "CPU s", "times less CPU", "RSS MB"]
+    header = ["file", "program", "threads", "wall s", "times faster", "CPU s", "times less CPU", "memory MB"]
     header += ["size MB", "size ratio", "random ms", "ratio"]
     return table(
         header,

@@ -28,10 +28,10 @@ DIGEST = """
 import sys, h5py, hdf5plugin
 from dcorflow import engine
 from dcorflow.hdf5 import members
-with h5py.File(sys.argv[1], locking=False) as h5:
+with h5py.File(sys.argv[1], locking=False) as h5, engine.Helpers(int(sys.argv[2])) as helpers:
     for entry in members(h5):
         if entry.kind == "dataset":
-            engine.digest_dataset(h5[entry.path], threads=int(sys.argv[2]))
+            engine.digest_dataset(h5[entry.path], threads=helpers)
 """
 
 

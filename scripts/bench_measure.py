@@ -6,10 +6,13 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from dcorflow.memory import children
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Bytecode is kept, as it is for installed programs.
@@ -20,12 +23,38 @@ PEER = [sys.executable, "-c", "from dclab.cli import compress; compress()"]
 
 
 class Run(NamedTuple):
-    """One process: seconds, CPU seconds, peak memory in MB, size of what it wrote in bytes."""
+    """One command: seconds, CPU seconds, size of what it wrote in bytes, and its peak memory in MB.
+
+    The memory is that of its processes together; what they share counts once.
+    """
 
     wall: float
     cpu: float
     rss: float
     size: int
+
+
+class Watch(threading.Thread):
+    """Sees from time to time how much memory a process and its children take together, in MB."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid, self.peak, self.ended = pid, 0.0, threading.Event()
+
+    def run(self) -> None:
+        """Look until it ended."""
+        while not self.ended.wait(0.15):
+            if family := children(self.pid):
+                self.peak = max(self.peak, sum(map(proportional, [self.pid, *family])))
+
+
+def proportional(pid: int) -> float:
+    """Return the memory of a process in MB, what it shares with others in parts (PSS)."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
+    except (OSError, StopIteration):
+        return 0.0
 
 
 def dcorflow(*arguments: str) -> list[str]:
@@ -61,14 +90,18 @@ def measure(command: list[str], target: Path | None = None, cold: Path | None = 
     start = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT)
     assert child.stderr is not None
+    watch = Watch(child.pid)
+    watch.start()
     errors = child.stderr.read()
+    watch.ended.set()
     _, status, usage = os.wait4(child.pid, 0)
     wall = time.perf_counter() - start
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise SystemExit(f"{' '.join(command)} failed: {errors.decode(errors='replace')[-800:]}")
     size = target.stat().st_size if target is not None else 0
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, size)
+    memory = max(usage.ru_maxrss / 1024, watch.peak)
+    return Run(wall, usage.ru_utime + usage.ru_stime, memory, size)
 
 
 def in_turn(ways: dict[str, Callable[[], Run]], turns: int) -> dict[str, list[Run]]:

@@ -31,7 +31,7 @@ PROBE_EVERY, PROBE_SELDOM, ROOMY = 64, 256, 0.97
 #: to be `DEVIATION` (measured: 0.001 to 0.015).
 STANDARD_ERRORS, DEVIATION = 3.0, 0.006
 #: What one per cent of size is worth in milliseconds per megabyte, by encoder.
-SIZE_WORTH = {"compat": 0.1, "best": 0.2}
+SIZE_WORTH = {"compat": 0.1, "best": 0.3}
 #: What a chunk takes beside its encoding, in milliseconds on the scale of `Encoding.cost`.
 CHUNK_COST = 0.013
 
