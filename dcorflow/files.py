@@ -212,6 +212,8 @@ def escape(field: str) -> str:
 
 def printable(text: str) -> str:
     """Make one line of text safe for a terminal: stray bytes and control characters become escapes."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else escape(c) if escape(c) != c else repr(c)[1:-1] for c in text)
 
 
