@@ -24,15 +24,28 @@ from dcorflow.workdir import Workdir
 SOURCES = ("day1/one.rtdc", "day1/two.rtdc", "day2/M1_data.rtdc", "day2/M2_data.rtdc")
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Run:
-    """Give a tree in which two measurements lack a medium and one was converted with guesses."""
-    source = tmp_path / "source"
+def tree(folder: Path) -> Run:
+    """Write a tree in which two measurements lack a medium."""
+    source = folder / "source"
     for number, name in enumerate(SOURCES):
         medium = None if name in ("day1/two.rtdc", "day2/M1_data.rtdc") else "CellCarrier"
         small_measurement(source / name, seed=number, metadata={"setup:medium": medium})
     aged(source)
-    return Run(tmp_path / "work", source, **{"batches.files": 2, "batches.datasets": 1})
+    return Run(folder / "work", source, **{"batches.files": 2, "batches.datasets": 1})
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Run:
+    """Give a tree of one's own."""
+    return tree(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Give a tree after its first run, for tests that leave it as it is."""
+    run = tree(tmp_path_factory.mktemp("ready"))
+    run.good()
+    return run
 
 
 def template(run: Run, name: str = "metadata") -> dict[str, dict[str, str]]:
@@ -133,13 +146,12 @@ def test_a_template_filled_in_in_its_place_is_not_lost(lab: Run) -> None:
 
 
 def test_a_template_of_a_killed_run_is_not_taken_for_an_edited_one(
-    lab: Run, monkeypatch: pytest.MonkeyPatch
+    ready: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run wrote the templates, and was killed before it could note that it had."""
-    lab.good()
-    settings = read_json(lab.state / "config.json")
+    settings = read_json(ready.state / "config.json")
     settings["metadata"]["columns"] = ["setup:temperature"]
-    write, work = templates.write_bytes_if_changed, Workdir(lab.work)
+    write, work = templates.write_bytes_if_changed, Workdir(ready.work)
     summary = gather(work)
 
     def killed(path: Path, data: bytes) -> None:
@@ -151,10 +163,10 @@ def test_a_template_of_a_killed_run_is_not_taken_for_an_edited_one(
         patch.setattr(templates, "write_bytes_if_changed", killed)
         with pytest.raises(SystemExit):
             templates.write_templates(work, settings, summary)
-    assert "setup:temperature" in template(lab)[SOURCES[0]]
+    assert "setup:temperature" in template(ready)[SOURCES[0]]
     settings["metadata"]["columns"] = []
     assert templates.write_templates(work, settings, summary) == []
-    assert "setup:temperature" not in template(lab)[SOURCES[0]]
+    assert "setup:temperature" not in template(ready)[SOURCES[0]]
 
 
 def test_own_table_with_patterns(lab: Run) -> None:
@@ -167,20 +179,20 @@ def test_own_table_with_patterns(lab: Run) -> None:
     assert attribute(lab.prepared("M1_data.rtdc"), "setup:temperature") == 23.5
 
 
-def test_all_mistakes_at_once_and_before_anything_is_touched(lab: Run) -> None:
-    lab.good()
+def test_all_mistakes_at_once_and_before_anything_is_touched(ready: Run) -> None:
     lines = [
         ["source", "setup:medium", "imaging:pixel size", "sp:cells:fixed"],
         ["day1/one.rtdc", "oil", "0,34", ""],
         ["day3/*", "water", "", ""],
         ["day1/two.rtdc", "", "", "perhaps"],
     ]
-    (lab.work / "own.tsv").write_text("\n".join("\t".join(line) for line in lines), encoding="utf-8")
+    (ready.work / "own.tsv").write_text("\n".join("\t".join(line) for line in lines), encoding="utf-8")
     datasets = 'dataset,authors\nday1,"Name, A."\n'
-    (lab.work / "datasets.csv").write_text(datasets, encoding="utf-8")
-    lab.configure({"metadata.sheet": "own.tsv", "datasets.sheet": "datasets.csv"})
-    with Comparison(lab) as step:
-        result = lab.run()
+    (ready.work / "datasets.csv").write_text(datasets, encoding="utf-8")
+    ready.configure({"metadata.sheet": "own.tsv", "datasets.sheet": "datasets.csv"})
+    with Comparison(ready) as step:
+        result = ready.run()
+    ready.configure({"metadata.sheet": None, "datasets.sheet": None})
     assert result.code != 0
     for words in (
         "own.tsv, row 2, column 'imaging:pixel size': 'imaging:pixel size': decimal comma in '0,34'",
@@ -273,9 +285,8 @@ def test_summary_counts_replaced_values(lab: Run) -> None:
     assert "2 values of the sources replaced" in lab.good().text
 
 
-def test_template_is_plain_text_for_any_program(lab: Run) -> None:
-    lab.good()
-    with (lab.results / "metadata_template.tsv").open(encoding="utf-8", newline="") as stream:
+def test_template_is_plain_text_for_any_program(ready: Run) -> None:
+    with (ready.results / "metadata_template.tsv").open(encoding="utf-8", newline="") as stream:
         lines = list(csv.reader(stream, delimiter="\t"))
     assert {len(line) for line in lines} == {len(lines[0])}
     assert lines[1][0].startswith("# meaning") and lines[2][0].startswith("# needed")
