@@ -50,6 +50,7 @@ Parts can be run one by one; what is not run keeps its figures. With 5 turns on 
     python scripts/bench.py --only chain                         3 minutes
     python scripts/bench.py --only many                          5 minutes: 200 files in one batch
     python scripts/bench.py --only workflow                      5 minutes
+    python scripts/bench.py --only page                          10 minutes, most of them to make the data
     python scripts/bench.py --only upload --eight 0 --large 0    5 minutes: 50 small datasets
     make bench-upload                                            that, and large ones
 
@@ -67,6 +68,7 @@ TITLES = {
     "many": "Many files in one batch",
     "workflow": "The whole workflow",
     "scale": "Very many measurements",
+    "page": "The report",
     "upload": "Uploads",
 }
 FILES = [f"{layout} {cells}" for layout in LAYOUTS for cells in CELLS]
@@ -102,6 +104,7 @@ def commands(args: argparse.Namespace) -> dict[str, list[list[str]]]:
         "many": [["bench_chain.py", "--many", str(args.many), *fewer]],
         "workflow": [["bench_workflow.py", "--measurements", str(args.measurements)]],
         "scale": [["bench_scale.py", "--measurements", *map(str, args.scale), "--turns", fewer[1]]],
+        "page": [["bench_page.py", "--measurements", *map(str, args.page), "--turns", fewer[1]]],
         "upload": [["bench_upload.py", *uploads]],
     }
 
@@ -199,6 +202,19 @@ def scale_table(rows: Rows) -> list[str]:
     return [*lines, "", *table(header, grown)] if grown else lines
 
 
+def page_table(rows: Rows) -> list[str]:
+    """Return the table of `bench_page.py`."""
+    header = ["measurements", "datasets", "dcorflow report", "wall s", "CPU s", "process MB", "page MB"]
+    return table(
+        header,
+        (
+            [r["measurements"], r["datasets"], r["what"], cell(r, "wall"), cell(r, "cpu"), cell(r, "rss", 0),
+             cell(r, "page", 1)]
+            for r in rows
+        ),
+    )  # fmt: skip
+
+
 def upload_table(rows: Rows) -> list[str]:
     """Return the table of `bench_upload.py`."""
     header = ["what", "dcorflow, wall s", "dcoraid-upload-task, wall s", "times faster", "curl, wall s"]
@@ -239,7 +255,7 @@ def summary(results: dict[str, Any]) -> list[str]:
 def write(results: dict[str, Any]) -> None:
     """Write bench/README.md, the plot, and the figures in the project's README."""
     tables = {"chain": chain_table, "many": chain_table, "workflow": workflow_table, "scale": scale_table,
-              "upload": upload_table}  # fmt: skip
+              "page": page_table, "upload": upload_table}  # fmt: skip
     parts = [INTRODUCTION]
     for name, title in TITLES.items():
         if name in results:
@@ -269,6 +285,7 @@ def main() -> int:
     parser.add_argument("--measurements", type=int, default=1000)
     parser.add_argument("--many", type=int, default=200)
     parser.add_argument("--scale", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--page", type=int, nargs="+", default=[1_000, 10_000, 20_000, 100_000])
     parser.add_argument(
         "--eight", type=float, default=500, help="MB of each of eight files to upload; 0: none"
     )
@@ -281,7 +298,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.quick:
         args.size, args.turns, args.measurements, args.many = 200, 3, 100, 40
-        args.scale, args.eight, args.large, args.small = [1_000, 10_000], 50, 400, 8
+        args.scale, args.page = [1_000, 10_000], [1_000, 10_000]
+        args.eight, args.large, args.small = 50, 400, 8
     file = BENCH / "results.json"
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for part in [] if args.tables else args.only:
