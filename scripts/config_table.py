@@ -35,7 +35,7 @@ def rows(part: dict[str, Any], prefix: str = "") -> list[str]:
         if inner:
             found += inner
             continue
-        default = f"`{rule['default']}`" if "default" in rule else ""
+        default = f"`{rule['default']}`" if rule.get("default", "") != "" else ""
         needed = "must be given" if name in part.get("required", []) else default
         found.append(f"| `{key}` | {needed} | {rule['description'].strip()} |")
     return found

@@ -21,6 +21,8 @@ from dcorflow.cli import make_parser  # noqa: E402
 #: Files of the repository that have a page of their own.
 PAGES = {"config/README.md": "settings.md", "bench/README.md": "speed.md", "CHANGELOG": "changelog.md"}
 _IMAGE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
+_FIRST_CELL = re.compile(r"<tr>\s*<td>(.*?)</td>", re.DOTALL)
+_JOINT = re.compile(r"(?<=\w)([._/])(?=[\w&])")
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -135,6 +137,16 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"[{match[1]}]({away}{match[3] or ''})"
 
     return _LINK.sub(point, markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Let keys and paths in the first column of a table break at their joints, not within a word."""
+
+    def joints(match: re.Match[str]) -> str:
+        parts = re.split("(<[^>]*>)", match[0])
+        return "".join(part if part.startswith("<") else _JOINT.sub(r"\1<wbr>", part) for part in parts)
+
+    return _FIRST_CELL.sub(joints, html)
 
 
 def on_config(config: MkDocsConfig, **_: Any) -> MkDocsConfig:

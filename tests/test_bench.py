@@ -66,7 +66,7 @@ def test_a_file_measured_again_replaces_its_figures_only(folder, monkeypatch):
     """Parts can be run file by file; the others keep what they have."""
     old = [{"file": f"{name}, 1 GB", "program": "compat", "wall": 9} for name in bench.FILES]
     results = {"engine": {"machine": "a machine", "rows": old}}
-    sizes = {"many": 1, "measurements": 1, "scale": [1], "eight": 0, "large": 0, "small": 1}
+    sizes = {"many": 1, "measurements": 1, "scale": [1], "page": [1], "eight": 0, "large": 0, "small": 1}
     arguments = argparse.Namespace(files=["raw blood"], size=1000, turns=1, **sizes)
     new = [{"file": "raw blood, 1 GB", "program": p, "wall": 1} for p in ("compat", "best")]
     commands = []
