@@ -53,17 +53,21 @@ def is_interrupt(error: BaseException) -> bool:
     return isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit))
 
 
-def explain_os_error(error: OSError | RuntimeError) -> str | None:
-    """Return a plain sentence for an operating system error, None where it is no such error.
+def os_error_code(error: OSError | RuntimeError) -> int | None:
+    """Return the number of the system's error, None where it is none.
 
     h5py raises `OSError` and `RuntimeError` for damaged files, too; those carry no `errno` of the
     system, or only inside their text.
     """
-    code = error.errno if isinstance(error, OSError) else None
-    if code is None:
-        for known in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE):
-            if f"errno = {known}," in str(error):
-                code = known
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    known = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE)
+    return next((code for code in known if f"errno = {code}," in str(error)), None)
+
+
+def explain_os_error(error: OSError | RuntimeError) -> str | None:
+    """Return a plain sentence for an operating system error, None where it is no such error."""
+    code = os_error_code(error)
     if code is None:
         return None
     words = _OS_WORDS.get(code)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import debian
 import pytest
 from runs import REPOSITORY
 
@@ -20,24 +19,10 @@ _FLAGS = (
 )  # fmt: skip
 
 
-def find_chromium() -> str | None:
-    """Return the program; install it where it is missing and that is possible."""
-    program = shutil.which("chromium")
-    if program is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        wait = "-oDPkg::Lock::Timeout=600"
-        for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-            subprocess.run(
-                ["apt-get", "-qq", wait, *command], check=False, capture_output=True, env=environment
-            )
-        program = shutil.which("chromium")
-    return program
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Give a browser; without one, skip with the reason, but fail in CI."""
-    program = find_chromium()
+    program = debian.program("chromium", "chromium")
     if program is None:
         reason = "Chromium is not installed (apt install chromium)"
         if os.environ.get("CI", "").lower() in ("1", "true"):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import debian
 import pytest
 from demo_data import write_measurement
 from runs import REPOSITORY, leftovers, sha256
@@ -76,6 +77,27 @@ def disk(tmp_path: Path, missing) -> Iterator[Path]:
         subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.fixture
+def quota(tmp_path: Path, missing) -> Iterator[Path]:
+    """Give a folder in which 3 MB may be written, on a disk of 200 MB."""
+    if debian.program("mkfs.btrfs", "btrfs-progs") is None:
+        missing("btrfs is not installed (apt install btrfs-progs)")
+    image, place = tmp_path / "image", tmp_path / "limited"
+    image.touch()
+    os.truncate(image, 200 << 20)
+    place.mkdir()
+    subprocess.run(["mkfs.btrfs", "-q", str(image)], check=True, capture_output=True)
+    mounted = subprocess.run(["mount", "-o", "loop", str(image), str(place)], capture_output=True)
+    if mounted.returncode:
+        missing("mounting a disk with a quota needs root")
+    try:
+        for command in (["quota", "enable"], ["qgroup", "limit", "3M"]):
+            subprocess.run(["btrfs", *command, str(place)], check=True, capture_output=True)
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
 def remount(disk: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(disk)], check=True)
 
@@ -95,6 +117,16 @@ def test_disk_full_keeps_an_older_output(source: Path, disk: Path) -> None:
     assert run(source, disk / "out.rtdc")[0] == 1
     assert (disk / "out.rtdc").read_bytes() == b"older"
     assert [p.name for p in disk.iterdir()] == ["out.rtdc"]
+
+
+def test_quota(source: Path, quota: Path) -> None:
+    code, text = run(source, quota / "out.rtdc")
+    assert code == 1
+    assert "quota" in text and str(quota / "out.rtdc") in text
+    assert list(quota.iterdir()) == []
+    subprocess.run(["btrfs", "qgroup", "limit", "none", str(quota)], check=True, capture_output=True)
+    assert run(source, quota / "out.rtdc")[0] == 0
+    assert verify(quota / "out.rtdc", source) == []
 
 
 def test_read_only_disk(source: Path, disk: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import debian
 import h5py
 import hdf5plugin
 import numpy as np
@@ -53,19 +53,8 @@ def test_dclab_verify_dataset(pair):
 @pytest.fixture
 def h5dump(missing) -> str:
     """Give h5dump; in CI, Debian's package is installed where it is missing."""
-    if (
-        shutil.which("h5dump") is None
-        and os.geteuid() == 0
-        and shutil.which("apt-get")
-        and os.environ.get("CI")
-    ):
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "-y", "--no-install-recommends", "hdf5-tools"]):
-            wait = ["-o", "DPkg::Lock::Timeout=120"]
-            subprocess.run(
-                ["apt-get", "-qq", *wait, *command], check=False, capture_output=True, env=environment
-            )
-    return shutil.which("h5dump") or missing("h5dump is not installed (apt install hdf5-tools)")
+    program = debian.program("h5dump", "hdf5-tools")
+    return program or missing("h5dump is not installed (apt install hdf5-tools)")
 
 
 def test_h5dump(pair, tmp_path, h5dump):

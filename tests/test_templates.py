@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
+import debian
 import numpy as np
 import openpyxl
 import pytest
@@ -296,12 +296,7 @@ def office(tmp_path_factory, libreoffice):
 @pytest.fixture(scope="session")
 def libreoffice(request):
     """Give the program; install it where that is possible, else skip, but fail in CI."""
-    program = shutil.which("soffice")
-    if program is None and os.geteuid() == 0 and shutil.which("apt-get") and os.environ.get("CI"):
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "-y", "--no-install-recommends", "libreoffice-calc-nogui"]):
-            subprocess.run(["apt-get", "-qq", *command], check=False, capture_output=True, env=environment)
-        program = shutil.which("soffice")
+    program = debian.program("soffice", "libreoffice-calc-nogui")
     if program is None:
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail("missing in CI: LibreOffice (apt install libreoffice-calc-nogui)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,7 +19,7 @@ from dcorflow.compress.edits import RootAttributes, apply_edits, values_before
 from dcorflow.compress.tail import restore_body, same_tail, write_history, write_tail
 from dcorflow.convert import convert, guessed_before
 from dcorflow.engine import Helpers
-from dcorflow.errors import MeasurementError, explain_os_error
+from dcorflow.errors import MeasurementError, explain_os_error, os_error_code
 from dcorflow.files import content_digest, copy_file, replacing, scratch_folder
 from dcorflow.hdf5 import text_of
 from dcorflow.metadata.resolve import Edit
@@ -217,14 +219,17 @@ def make(
     except (MeasurementError, RuntimeError) as error:
         _refuse_changed(entry)  # that is the reason, then
         if isinstance(error, RuntimeError):
-            raise _hdf5_error(error) from error
+            raise _hdf5_error(error, target) from error
         raise
     stat = target.stat()
     record.prepared = {"name": entry.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
-def _hdf5_error(error: RuntimeError) -> MeasurementError:
+def _hdf5_error(error: RuntimeError, target: Path) -> MeasurementError | OSError:
     """Return what an error of HDF5 means: h5py raises `RuntimeError` for most of them."""
+    code = os_error_code(error)
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return OSError(code, os.strerror(code), str(target))
     if words := explain_os_error(error):
         return MeasurementError(words, "environment")
     said = " ".join(str(error).split())
