@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,8 @@ from dcorflow.upload.preflight import Facts
 from dcorflow.workdir import Workdir
 
 _ROWS = 100
+#: What is asked for again in the next run: a change may be found only after one that was made later.
+_OVERLAP = datetime.timedelta(minutes=10)
 #: What tells one measurement from all others where no checksum does (`dc:...` on the server).
 _KEYS = (
     "experiment:date", "experiment:time", "experiment:run index", "experiment:event count",
@@ -59,6 +63,7 @@ class Seen:
             self.until, self.datasets = stored["until"], stored["datasets"]
         except (OSError, ValueError, KeyError, TypeError):
             self.until, self.datasets = "", {}
+        self._index()
 
     def refresh(self, api: Api, facts: Facts, patience: Patience) -> Seen:
         """Ask for what changed, and keep it."""
@@ -66,18 +71,21 @@ class Seen:
         if not circles:
             return self
         query = f"owner_org:({' OR '.join(circles)})"
-        if self.until:
-            query += f" AND metadata_modified:[{self.until}Z TO *]"
-        changed, start = False, 0
+        changed, since, start = False, _before(self.until), 0
         while True:
-            page = patience.insist(lambda first=start: _page(api, query, first))  # type: ignore[misc]
+            limit = f" AND metadata_modified:[{since}Z TO *]" if since else ""
+            asked = (query + limit, start)
+            page = patience.insist(lambda asked=asked: _page(api, *asked))  # type: ignore[misc]
             for shown in page:
                 changed |= self._take(shown)
-            start += len(page)
             if len(page) < _ROWS:
                 break
+            # By time, not by number: what changes meanwhile moves to the end, and all others move up.
+            last = page[-1]["metadata_modified"]
+            since, start = (last, 0) if last != since else (since, start + len(page))
         if changed:
             write_text(self.path, to_json({"until": self.until, "datasets": self.datasets}))
+            self._index()
         return self
 
     def _take(self, shown: dict[str, Any]) -> bool:
@@ -96,24 +104,47 @@ class Seen:
         self.datasets[shown["id"]] = entry
         return changed
 
-    def forget(self, dataset_id: str) -> None:
-        """Drop a dataset that is not there any more."""
-        self.datasets.pop(dataset_id, None)
+    def _index(self) -> None:
+        """Note where each checksum, each identity and each title is, so that a look takes no search."""
+        self._content: dict[str, list[tuple[str, str]]] = {}
+        self._identities: dict[str, list[tuple[str, str]]] = {}
+        self._titles: dict[str, list[str]] = {}
+        for dataset_id, entry in self.datasets.items():
+            self._titles.setdefault(entry["title"], []).append(dataset_id)
+            for name, sha256, etag, identity in entry["resources"]:
+                for place, key in (
+                    (self._content, sha256),
+                    (self._content, etag),
+                    (self._identities, identity),
+                ):
+                    if key:
+                        place.setdefault(key, []).append((dataset_id, name))
+
+    def titled(self, title: str) -> list[str]:
+        """Return the ids of the datasets with a title."""
+        return self._titles.get(title, [])
 
     def find(self, name: str, sha256: str, etag: str, identity: str) -> list[Match]:
-        """Return where a measurement is on the server; content goes before identity."""
-        found = []
-        for dataset_id, entry in self.datasets.items():
-            for other, there_sha256, there_etag, there_identity in entry["resources"]:
-                if (sha256 and there_sha256 == sha256) or (etag and there_etag == etag):
-                    how = "same content"
-                elif identity and there_identity == identity:
-                    how = "same measurement"
-                else:
-                    continue
-                found.append(Match(name, dataset_id, entry["title"], entry["state"], other, how))
-                break
-        return sorted(found, key=lambda m: (m.how, m.dataset_id))
+        """Return where a measurement is on the server, once per dataset; content goes before identity."""
+        found: dict[str, Match] = {}
+
+        def note(places: Iterable[tuple[str, str]], how: str) -> None:
+            for dataset_id, other in places:
+                if dataset_id not in found:
+                    entry = self.datasets[dataset_id]
+                    found[dataset_id] = Match(name, dataset_id, entry["title"], entry["state"], other, how)
+
+        note([place for key in (sha256, etag) for place in self._content.get(key, ())], "same content")
+        note(self._identities.get(identity, ()), "same measurement")
+        return sorted(found.values(), key=lambda m: (m.how, m.dataset_id))
+
+
+def _before(until: str) -> str:
+    """Return the time from which to ask on; empty for the very first, as for no time at all."""
+    try:
+        return (datetime.datetime.fromisoformat(until) - _OVERLAP).isoformat()
+    except ValueError:
+        return ""
 
 
 def _page(api: Api, query: str, start: int) -> list[dict[str, Any]]:

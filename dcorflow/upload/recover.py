@@ -87,8 +87,8 @@ class Look:
     def _equal(self, manifest: Manifest) -> list[str]:
         """Return the datasets on the server with the title and exactly the resources of a manifest."""
         wanted = {r.name: r for r in manifest.resources}
-        title, equal = manifest.fields["title"], []
-        for dataset_id in [i for i, entry in self.seen.datasets.items() if entry["title"] == title]:
+        equal = []
+        for dataset_id in self.seen.titled(manifest.fields["title"]):
             try:
                 shown = self.patience.insist(lambda i=dataset_id: self.api.get("package_show", id=i))  # type: ignore[misc]
             except Refused:
