@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,20 +38,56 @@ class Dcor:
     redis: int
 
     @contextlib.contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self, title: str, *jobs: str) -> Iterator[None]:
         """Let the server's worker handle what is uploaded meanwhile; else it rests, to save time.
 
         One test after the other: the worker is shared by all test processes, and the end of one must
         not put it to rest while another waits. What was uploaded before is forgotten: nobody asks
         for it any more. RQ's own switch is used, as a worker stopped by a signal loses its connection.
+
+        Parameters
+        ----------
+        title
+            Words in the title of the datasets that count. Other processes upload at the same time, faster
+            than the worker works: their jobs are taken from its queues.
+        jobs
+            Names of the jobs to do; all but the server's excerpts of files where none is given.
         """
         with (self.folder / "worker.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self._redis("del", *self._redis("--raw", "keys", "rq:queue:*").split(), "rq:suspended")
+            self._redis("del", *self._queues(), "rq:suspended")
+            stop = threading.Event()
+            sorter = threading.Thread(target=self._sort_out, args=(title, jobs, stop))
+            sorter.start()
             try:
                 yield
             finally:
+                stop.set()
+                sorter.join()
                 self.rest()
+
+    def _queues(self) -> list[str]:
+        return self._redis("--raw", "keys", "rq:queue:*").split()
+
+    def _sort_out(self, title: str, jobs: tuple[str, ...], stop: threading.Event) -> None:
+        """Take jobs from the worker's queues that nobody waits for, until told to stop."""
+        wanted: dict[str, bool] = {}
+        while not stop.wait(0.2):
+            for queue in self._queues():
+                for job in self._redis("--raw", "lrange", queue, "0", "-1").split():
+                    # ids of jobs: dataset, number of the file, name
+                    dataset, _, name = job.split("_", 2)
+                    if dataset not in wanted:
+                        wanted[dataset] = title in self._title(dataset)
+                    due = name in jobs if jobs else name != "generate_condensed_resource"
+                    if not (wanted[dataset] and due):
+                        self._redis("lrem", queue, "0", job)
+
+    def _title(self, dataset: str) -> str:
+        try:
+            return str(self.call("package_show", "admin", id=dataset)["title"])
+        except requests.HTTPError:  # it was purged meanwhile
+            return ""
 
     def rest(self) -> None:
         """Let the worker take no further job."""

@@ -152,7 +152,7 @@ def records_of(made: Lab) -> list[Record]:
 class TestDuplicates:
     def test_same_content_under_another_title(self, labs, dcor: Dcor) -> None:
         made = labs("beta", activate="all")
-        with dcor.working():
+        with dcor.working(made.title, "job_set_sha256"):
             made.upload()
             await_checksums(made, "beta")
         there = made.found("beta")[0]["id"]
@@ -168,7 +168,7 @@ class TestDuplicates:
     def test_same_measurement_with_other_content(self, labs, dcor: Dcor) -> None:
         """Uploaded by other means: date, time, run index, event count and setup tell it."""
         made = labs("gamma", activate="drafts")
-        with dcor.working():
+        with dcor.working(made.title, "job_set_dc_config"):
             made.upload()
             await_checksums(made, "gamma", "dc:experiment:date")
         [draft] = made.found("gamma")
@@ -191,7 +191,7 @@ class TestDuplicates:
                 h5.attrs["experiment:time"] = f"{time.time_ns()}"
             self.seal_again(made, path)
         made.configure(duplicates="block")
-        with dcor.working():
+        with dcor.working(made.title):
             assert made.upload() == {"beta": "draft"}
             await_checksums(made, "beta")
         made.configure(activate="all")

@@ -309,7 +309,7 @@ class TestStockClient:
         folder = tmp_path / "moved"
         shutil.move(made.work.datasets / "gamma", folder)
         command = str(Path(sys.executable).with_name("dcoraid-upload-task"))
-        with dcor.working():
+        with dcor.working(made.title):
             done = subprocess.run(
                 [command, str(folder / "upload_job.dcoraid-task"), dcor.url, dcor.token],
                 capture_output=True,
