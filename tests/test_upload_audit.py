@@ -76,6 +76,30 @@ def test_the_index_finds_what_a_search_finds(tmp_path: Path) -> None:
     assert seen.find("mine.rtdc", "", "", "") == []
 
 
+def test_all_digits_of_a_number_count(tmp_path: Path) -> None:
+    """Of an event count as of a time that somebody wrote as a number."""
+    there = {
+        "experiment:date": "2026-01-01",
+        "experiment:time": "12:00:00",
+        "experiment:run index": 4,
+        "experiment:event count": 1234567,
+        "setup:identifier": "ZMD",
+    }
+
+    def identity(**change: Any) -> str:
+        values = there | {f"experiment:{k.replace('_', ' ')}": v for k, v in change.items()}
+        return audit._identity({f"dc:{k}": v for k, v in values.items()})
+
+    assert identity() == identity(event_count="1234567", run_index=4.0)
+    others = [
+        identity(event_count=1234568),
+        identity(time="1763980000000000000"),
+        identity(time="1763980000001000000"),
+    ]
+    assert len({identity(), *others}) == 4
+    assert identity(time=None) == ""
+
+
 def steps(call: Callable[[], Any]) -> int:
     """Return how many lines of Python a call runs through."""
     count = 0

@@ -167,7 +167,7 @@ def _joined(values: list[Any]) -> str:
         if value in (None, ""):
             return ""
         try:
-            words.append(f"{float(value):g}")
+            words.append(f"{float(value):.17g}")  # all digits: counts of events may have many
         except (TypeError, ValueError):
             words.append(str(value))
     return "|".join(words)
