@@ -29,6 +29,7 @@ import hdf5plugin
 import numpy as np
 import requests
 import zstandard
+from dcoraid.api.s3_api import assemble_complete_multipart_xml, compute_upload_part_parameters
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
@@ -212,19 +213,54 @@ def theirs(work: Workdir, url: str, token: str) -> float:
     return seconds
 
 
-def curl(path: Path, url: str, token: str) -> float:
-    """Return the seconds that `curl` takes to put one file into the object store."""
-    api = f"{url}/api/3/action"
-    headers = {"Authorization": token}
-    circle = requests.get(f"{api}/organization_show?id={CIRCLE}", headers=headers, timeout=60).json()[
-        "result"
-    ]["id"]
-    asked = {"organization_id": circle, "file_size": 1}
-    place = requests.get(f"{api}/resource_upload_s3_urls", params=asked, headers=headers, timeout=60)
+def curl(path: Path, url: str, token: str, parts: Path) -> float:
+    """Return the seconds that `curl` takes to put one file into the object store, part after part.
+
+    Parameters
+    ----------
+    path, url, token
+        What, where, and who.
+    parts
+        Folder for the parts of a large file, which are cut out beforehand.
+    """
+    api, headers = f"{url}/api/3/action", {"Authorization": token}
+    circle = _asked(f"{api}/organization_show?id={CIRCLE}", headers)["id"]
+    size = path.stat().st_size
+    plan = compute_upload_part_parameters(size)
+    files = [path] if plan["num_parts"] == 1 else cut(path, plan["part_size"], parts)
     start = time.monotonic()
-    target = place.json()["result"]["upload_urls"][0]
-    subprocess.run(["curl", "-sfS", "-o", os.devnull, "-T", str(path), target], check=True)
+    place = _asked(f"{api}/resource_upload_s3_urls?organization_id={circle}&file_size={size}", headers)
+    etags = []
+    for file, target in zip(files, place["upload_urls"], strict=True):
+        command = ["curl", "-sfS", "-o", os.devnull, "-w", "%header{etag}", "-T", str(file), target]
+        etags.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+    if len(files) > 1:
+        joined = ["curl", "-sfS", "-o", os.devnull, "--data-binary", "@-", place["complete_url"]]
+        subprocess.run(joined, check=True, input=assemble_complete_multipart_xml(etags), text=True)
+        shutil.rmtree(parts)
     return time.monotonic() - start
+
+
+def _asked(address: str, headers: dict[str, str]) -> dict[str, Any]:
+    answer = requests.get(address, headers=headers, timeout=60)
+    answer.raise_for_status()
+    result: dict[str, Any] = answer.json()["result"]
+    return result
+
+
+def cut(path: Path, size: int, folder: Path) -> list[Path]:
+    """Cut a file into parts of a size, the last one smaller; return them in order."""
+    folder.mkdir()
+    made: list[Path] = []
+    with path.open("rb") as stream:
+        while stream.tell() < path.stat().st_size:
+            made.append(folder / f"{len(made)}")
+            with made[-1].open("wb") as part:
+                left = size
+                while left and (block := stream.read(min(_BLOCK, left))):
+                    part.write(block)
+                    left -= len(block)
+    return made
 
 
 @contextlib.contextmanager
@@ -269,7 +305,7 @@ def measure_large(place: Path, line: Line, token: str, files: dict[str, list[Pat
         mine = ours(write_work(Workdir(place / f"ours-{name}"), line.urls[0], {name: paths}), token)
         work = write_work(Workdir(place / f"theirs-{name}"), line.urls[0], {name: paths})
         other = theirs(work, line.urls[0], token)
-        plain = sum(curl(path, line.urls[0], token) for path in paths)
+        plain = sum(curl(path, line.urls[0], token, place / "parts") for path in paths)
         size = sum(path.stat().st_size for path in paths) / len(paths) / 1e6
         rows.append(row(f"distant server: {len(paths)} x {size:.0f} MB", mine, other, curl=plain))
     return rows

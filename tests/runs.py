@@ -342,3 +342,21 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], secon
             return False
         time.sleep(0.01)
     raise TimeoutError("it did not happen")
+
+
+def steps_of(call: Callable[[], Any]) -> int:
+    """Return how many lines of Python a call runs through."""
+    count = 0
+
+    def trace(*_: Any) -> Any:
+        nonlocal count
+        count += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from runs import steps_of
 
 from dcorflow.files import to_json, write_text
 from dcorflow.server import find_server
@@ -100,24 +100,6 @@ def test_all_digits_of_a_number_count(tmp_path: Path) -> None:
     assert identity(time=None) == ""
 
 
-def steps(call: Callable[[], Any]) -> int:
-    """Return how many lines of Python a call runs through."""
-    count = 0
-
-    def trace(*_: Any) -> Any:
-        nonlocal count
-        count += 1
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    return count
-
-
 def test_a_look_takes_no_longer_on_a_large_server(tmp_path: Path) -> None:
     taken = []
     for count in (10, 3000):
@@ -125,7 +107,7 @@ def test_a_look_takes_no_longer_on_a_large_server(tmp_path: Path) -> None:
         seen = stored(tmp_path / str(count), datasets)
         look = functools.partial(seen.find, "mine.rtdc", "s7", "", "i8")
         assert [m.other for m in look()] == ["M7.rtdc", "M8.rtdc"]
-        taken.append([steps(look), steps(functools.partial(seen.titled, "none"))])
+        taken.append([steps_of(look), steps_of(functools.partial(seen.titled, "none"))])
     assert taken[0] == taken[1]
 
 

@@ -23,7 +23,7 @@ def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workdir:
     monkeypatch.setenv("DCOR_API_TOKEN", "token")
     for name, answer in (("Api", None), ("learn", None), ("objections", [])):
         monkeypatch.setattr(run, name, lambda *_, answer=answer: answer)
-    monkeypatch.setattr(run._GroupUpload, "_refuse_lost_ledger", lambda *_: None)
+    monkeypatch.setattr(run._GroupUpload, "_find_drafts", lambda *_: None)
     files = []
     for name, size in (("one", 1000), ("two", 500), ("three", 300)):
         files.append(tmp_path / f"{name}.rtdc")

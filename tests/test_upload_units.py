@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from runs import steps_of
 
 from dcorflow import secret
 from dcorflow.errors import UsageError
@@ -163,6 +164,35 @@ class TestLedger:
             ledger.add("t-1", event, "" if event == "intent" else "id-1")
         ledger.add("t-2", "intent")
         assert ledger.unanswered("t-1") == expected
+
+    def test_is_read_on_not_anew(self, tmp_path: Path) -> None:
+        """What others added is found, in a time that does not grow with the ledger."""
+        mine, others = (Ledger(tmp_path / "ledger.tsv") for _ in range(2))
+        steps = []
+        for count in (10, 1000):
+            for number in range(count):
+                others.add(f"t-{number}", "draft", f"id-{count}")
+            mine.read()
+            others.add("t-0", "active", "id-1")
+
+            def look() -> None:
+                mine.read()
+                assert mine.of("t-9")[-1].dataset_id == f"id-{count}"  # noqa: B023
+
+            steps.append(steps_of(look))
+            assert mine.lines == others.lines == Ledger(mine.path).lines
+        assert steps[0] == steps[1] > 0
+        mine.path.unlink()
+        mine.read()
+        assert (mine.lines, mine.of("t-0")) == ([], [])
+
+    def test_another_file_in_its_place(self, tmp_path: Path) -> None:
+        mine, other = Ledger(tmp_path / "ledger.tsv"), Ledger(tmp_path / "other.tsv")
+        mine.add("t-1", "draft", "id-1")
+        other.add("t-2", "draft", "id-2")
+        other.path.replace(mine.path)
+        mine.read()
+        assert (mine.dataset_of("t-1"), mine.dataset_of("t-2")) == ("", "id-2")
 
     def test_many_writers(self, tmp_path: Path) -> None:
         ledgers = [Ledger(tmp_path / "ledger.tsv") for _ in range(4)]

@@ -66,20 +66,47 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines: list[Line] = []
-        self.damaged = 0
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
+        self._forget()
         self.read()
 
+    def _forget(self) -> None:
+        self.lines: list[Line] = []
+        self.damaged = 0
+        self._of: dict[str, list[Line]] = {}
+        self._read_to, self._file = 0, 0  # bytes, and number of the file that they are of
+
     def read(self) -> None:
-        """Read all lines."""
-        try:
-            text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
-        except FileNotFoundError:
-            text = ""
-        parsed = [_parse(line) for line in text.split("\n") if line]
-        self.lines = [line for line in parsed if line is not None]
-        self.damaged = len(parsed) - len(self.lines)
+        """Read what was added since the last time, by whomever."""
+        with self._mutex:
+            try:
+                stream = self.path.open("rb")
+            except FileNotFoundError:
+                self._forget()
+                return
+            with stream:
+                fcntl.flock(stream, fcntl.LOCK_SH)  # no half of a line
+                self._catch_up(stream.fileno())
+
+    def _catch_up(self, handle: int) -> None:
+        """Read on in the open file; the caller has locked it."""
+        seen = os.fstat(handle)
+        if seen.st_ino != self._file or seen.st_size < self._read_to:
+            self._forget()  # it is another one
+        with open(handle, "rb", closefd=False) as stream:
+            stream.seek(self._read_to)
+            new = stream.read()
+        self._file, self._read_to = seen.st_ino, self._read_to + len(new)
+        for text in new.decode("utf-8", "surrogateescape").split("\n"):
+            if text:
+                self._take(_parse(text))
+
+    def _take(self, line: Line | None) -> None:
+        if line is None:
+            self.damaged += 1
+        else:
+            self.lines.append(line)
+            self._of.setdefault(line.task, []).append(line)
 
     def add(self, task: str, event: str, dataset_id: str = "", detail: str = "") -> None:
         """Append a line; it is on disk when this returns."""
@@ -95,11 +122,11 @@ class Ledger:
                 text = line.text() if whole else "\n" + line.text()
                 os.write(handle, text.encode("utf-8", "surrogateescape"))
                 os.fsync(handle)
+                self._catch_up(handle)
             finally:
                 os.close(handle)
             if new:
                 sync_folder(self.path.parent)
-            self.lines.append(line)
 
     def dataset_of(self, task: str) -> str:
         """Return the dataset id of a task; empty where it has none, or its draft was given up."""
@@ -136,4 +163,5 @@ class Ledger:
 
     def of(self, task: str) -> list[Line]:
         """Return all lines about a task, the oldest first."""
-        return [line for line in self.lines if line.task == task]
+        with self._mutex:
+            return list(self._of.get(task, ()))
