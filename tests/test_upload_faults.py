@@ -109,6 +109,31 @@ def test_one_fails_the_others_do_not(labs, proxy: Proxy) -> None:
         assert_one(made, name, "active")
 
 
+@pytest.mark.parametrize("settings", [{}, {"notes": "New"}])
+def test_final_by_a_request_of_before(labs, proxy: Proxy, settings: dict[str, str]) -> None:
+    """A process was killed when it had asked for it, and the server does it while the next one is at work."""
+    made = labs("beta", url=proxy.url, activate="drafts")
+    assert made.upload() == {"beta": "draft"}
+    [draft] = made.found("beta")
+    made.edit_task("beta", lambda task: task["dataset_dict"].update(settings))
+    late = [{"match": {"id": draft["id"]}, "update": {"state": "active", **settings}}]
+
+    def strike(request: Request) -> str:
+        if request.kind == "package_revise" and late:
+            made.dcor.call("package_revise", data=late.pop())
+        return ""
+
+    made.configure(activate="all")
+    proxy.fault = strike
+    try:
+        assert made.upload() == {"beta": "published"}, made.outcomes
+    finally:
+        proxy.fault = lambda request: ""
+    assert not late
+    assert_one(made, "beta", "active")
+    assert [d["id"] for d in made.found("beta")] == [draft["id"]]
+
+
 @pytest.mark.parametrize("at", ["package_create", "PUT circle", "package_revise"])
 def test_server_restarted(labs, proxy: Proxy, at: str) -> None:
     """Nothing answers for a while, in the middle of an upload."""

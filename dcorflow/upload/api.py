@@ -79,8 +79,8 @@ def judge(answer: requests.Response, what: str) -> None:
     if status in (408, 425, 429) or status >= 500:
         words = "maintenance or overload" if status in (429, 503) else "an error of the server"
         raise Passing(f"{what} failed with status {status} ({words})", _retry_after(answer))
-    reason, kind = _explain(answer)
-    raise Refused(f"{what} was refused ({status}): {reason}", status, kind)
+    reason, kind, about = _explain(answer)
+    raise Refused(f"{what} was refused ({status}): {reason}", status, kind, about)
 
 
 def _retry_after(answer: requests.Response) -> float:
@@ -90,16 +90,17 @@ def _retry_after(answer: requests.Response) -> float:
         return 0.0
 
 
-def _explain(answer: requests.Response) -> tuple[str, str]:
-    """Return what the server said, without the wrapping, and what CKAN calls the error."""
+def _explain(answer: requests.Response) -> tuple[str, str, list[str]]:
+    """Return what the server said, without the wrapping, what CKAN calls the error, and what it is about."""
     try:
         error = answer.json()["error"]
         if isinstance(error, dict):
-            words = "; ".join(f"{k}: {v}" for k, v in error.items() if not k.startswith("_"))
-            return _short(words), str(error.get("__type", ""))
-        return _short(error), ""
+            said = {k: v for k, v in error.items() if not k.startswith("_")}
+            words = "; ".join(f"{k}: {v}" for k, v in said.items())
+            return _short(words), str(error.get("__type", "")), list(said)
+        return _short(error), "", []
     except (ValueError, KeyError, TypeError):
-        return answer.reason or "no reason given", ""
+        return answer.reason or "no reason given", "", []
 
 
 def _short(text: object) -> str:

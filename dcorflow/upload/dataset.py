@@ -7,6 +7,7 @@ receipt.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -67,14 +68,24 @@ class DatasetUpload:
         What may be done.
     meter
         Is told of progress.
+    drafts
+        Those of the user when the job began. A task of which the ledger has no line yet was not begun
+        since then, so that it is looked for there, not asked for again.
     """
 
     def __init__(
-        self, api: Api, facts: Facts, ledger: Ledger, manifest: Manifest, settings: Settings, meter: Meter
+        self,
+        api: Api,
+        facts: Facts,
+        ledger: Ledger,
+        manifest: Manifest,
+        settings: Settings,
+        meter: Meter,
+        drafts: Sequence[dict[str, Any]] = (),
     ) -> None:
         self.api, self.facts, self.ledger, self.manifest = api, facts, ledger, manifest
         self.settings, self.meter = settings, meter
-        self.task = manifest.task_id
+        self.task, self.drafts = manifest.task_id, drafts
         self.patience = Patience(settings.retries, meter.say, meter.stop)
         self._seen: set[tuple[str, str]] = set()  # (resource id, ETag) compared with the object store
         self._drafts = 0
@@ -104,19 +115,19 @@ class DatasetUpload:
     def _advance(self) -> dict[str, Any]:
         self._step = "claim"
         dataset_id = self._claim()
-        self._step = "look"
-        shown = self._look(dataset_id)
+        self._step = "look" if dataset_id else "create"
+        shown = self._look(dataset_id) if dataset_id else self._create()
         if shown["state"] == "active":
             return self._confirm(shown)
         self._step = "fields"
         self._settle_fields(shown)
         self._step = "fill"
         self._fill(shown)
-        shown = self._look(dataset_id)
+        shown = self._look(shown["id"])
         self._step = "verify"
         self._verify(shown)
         self._step = "finish"
-        return self._activate(dataset_id) if self.settings.activate else self._rest(shown)
+        return self._activate(shown["id"]) if self.settings.activate else self._rest(shown)
 
     @property
     def marker(self) -> str:
@@ -124,7 +135,7 @@ class DatasetUpload:
         return f"[dcorflow: task {self.task} {marker_words(self.settings.namespace)}"
 
     def _claim(self) -> str:
-        """Return the id of the task's dataset, making a draft where there is none."""
+        """Return the id of the task's dataset, empty where there is none."""
         for dataset_id in self.ledger.to_remove(self.task):
             self._remove(dataset_id)
         if dataset_id := self.ledger.dataset_of(self.task):
@@ -132,13 +143,16 @@ class DatasetUpload:
         if self.manifest.known_id and not self.ledger.of(self.task):
             self.ledger.add(self.task, "draft", self.manifest.known_id, "taken over")
             return self.manifest.known_id
+        if not self.ledger.of(self.task):
+            own = [d for d in self.drafts if self.marker in d["notes"]]
+            return self._adopt(own) if own else ""
         looks = _LOOKS if self.ledger.unanswered(self.task) else 1
         for number in range(looks):
             if number and self.meter.stop.wait(2 * number):
                 raise Stopped
             if drafts := own_drafts(self.api, self.facts.user_id, self.marker):
                 return self._adopt(drafts)
-        return self._create()
+        return ""
 
     def _adopt(self, drafts: list[dict[str, Any]]) -> str:
         drafts = sorted(drafts, key=lambda d: (-len(d["resources"]), d["metadata_created"]))
@@ -146,15 +160,18 @@ class DatasetUpload:
         self.ledger.add(self.task, "draft", chosen, "found by its marker")
         return chosen
 
-    def _create(self) -> str:
+    def _create(self) -> dict[str, Any]:
+        """Make a draft and return it as the server shows it."""
         self._drafts += 1
         if self._drafts > _DRAFTS:
             raise UploadError("its draft vanished or changed again and again while it was filled")
         self.ledger.add(self.task, "intent")
-        made = self.api.post("package_create", self._fields() | {"state": "draft"}, timeout=SLOW)
+        made: dict[str, Any] = self.api.post(
+            "package_create", self._fields() | {"state": "draft"}, timeout=SLOW
+        )
         self.ledger.add(self.task, "draft", made["id"])
         self.ledger.add(self.task, "fields", made["id"], self.manifest.fields_digest)
-        return str(made["id"])
+        return made
 
     def _fields(self) -> dict[str, Any]:
         """Return what a draft is made of: all fields, the marker before the notes."""
@@ -220,7 +237,12 @@ class DatasetUpload:
 
     def _revise(self, dataset_id: str, **change: Any) -> None:
         match = {"id": dataset_id, "state": "draft"}
-        self.api.post("package_revise", {"match": match, **change}, timeout=SLOW)
+        try:
+            self.api.post("package_revise", {"match": match, **change}, timeout=SLOW)
+        except Refused as error:
+            if "match" in error.about:  # a request of a killed process was carried out only now
+                raise Passing("it became final, or was deleted, since it was looked at") from error
+            raise
 
     def _fill(self, shown: dict[str, Any]) -> None:
         """Add the resources that are missing; start over where others are there."""

@@ -6,7 +6,7 @@ import calendar
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
@@ -44,11 +44,13 @@ class Refused(Exception):
         HTTP status.
     kind
         What CKAN calls the error; empty where something else answered.
+    about
+        What CKAN found wrong, by name.
     """
 
-    def __init__(self, reason: str, status: int = 0, kind: str = "") -> None:
+    def __init__(self, reason: str, status: int = 0, kind: str = "", about: Collection[str] = ()) -> None:
         super().__init__(reason)
-        self.reason, self.status, self.kind = reason, status, kind
+        self.reason, self.status, self.kind, self.about = reason, status, kind, about
 
     @property
     def is_missing(self) -> bool:

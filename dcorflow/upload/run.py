@@ -73,6 +73,7 @@ class _GroupUpload:
         self.stop = threading.Event()
         self.ledger = Ledger(self.folder / "ledger.tsv")
         self.seen: Seen | None = None
+        self.drafts: list[dict[str, Any]] = []
         self.bar = Bar(find_terminal())
         self.meters: dict[str, Meter] = {}
 
@@ -100,7 +101,7 @@ class _GroupUpload:
             api = Api(self.server, find_token(self.settings.get("token_file")), self.settings["timeout"])
             patience = Patience(self.settings["retries"], say, self.stop)
             facts = learn(api, patience)
-            self._refuse_lost_ledger(api, facts, patience)
+            self._find_drafts(api, facts, patience, due)
             if self.settings["duplicates"] != "allow":
                 self.seen = Seen(self.work, self.server).refresh(api, facts, patience)
         except (UsageError, Passing) as error:
@@ -119,14 +120,15 @@ class _GroupUpload:
         self.progress.end(name, 0, failure=failure)
         return outcome
 
-    def _refuse_lost_ledger(self, api: Api, facts: Facts, patience: Patience) -> None:
-        """Stop where the server knows this namespace and the ledger knows nothing."""
-        if self.ledger.lines:
+    def _find_drafts(self, api: Api, facts: Facts, patience: Patience, due: list[dict[str, Any]]) -> None:
+        """Look for drafts of tasks that the ledger does not know; stop where it knows nothing, they exist."""
+        if all(self.ledger.of(decision["task_id"]) for decision in due):
             return
         marker = marker_words(self.config["datasets"]["namespace"])
-        if drafts := patience.insist(lambda: own_drafts(api, facts.user_id, marker)):
+        self.drafts = patience.insist(lambda: own_drafts(api, facts.user_id, marker))
+        if self.drafts and not self.ledger.lines:
             raise UsageError(
-                f"the ledger {self.ledger.path} is empty, but the server holds {len(drafts)} unfinished "
+                f"the ledger {self.ledger.path} is empty, but the server holds {len(self.drafts)} unfinished "
                 "drafts of this namespace; was the folder lost? Say 'dcorflow recover' first"
             )
 
@@ -209,7 +211,7 @@ class _GroupUpload:
             self.settings["connections"],
         )
         with self.bar.showing(meter):
-            shown = DatasetUpload(api, facts, self.ledger, manifest, settings, meter).run()
+            shown = DatasetUpload(api, facts, self.ledger, manifest, settings, meter, self.drafts).run()
         url = f"{self.server.url}/dataset/{shown['id']}"
         if shown["state"] == "active":
             write_receipt(self.work, self.server, manifest, shown, url)
