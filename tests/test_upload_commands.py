@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,19 @@ def records_of(made: Lab) -> list[Record]:
     return [record for record in found if record is not None]
 
 
+def make_unique(made: Lab, *datasets: str) -> None:
+    """Change measurements so that nobody else has them, and their records, as a new check would."""
+    for dataset in datasets:
+        for path in (made.work.datasets / dataset).glob("*.rtdc"):
+            with h5py.File(path, "a") as h5:
+                h5.attrs["experiment:time"] = f"{time.time_ns()}"
+            for record in records_of(made):
+                if record.prepared.get("name") == path.name:
+                    seen = path.stat()
+                    record.prepared |= seal(path) | {"size": seen.st_size, "mtime_ns": seen.st_mtime_ns}
+                    save_record(made.work, record)
+
+
 class TestDuplicates:
     def test_same_content_under_another_title(self, labs, dcor: Dcor) -> None:
         made = labs("beta", activate="all")
@@ -184,26 +198,33 @@ class TestDuplicates:
         dcor.call("package_delete", data={"id": draft["id"]})
         assert draft["id"] not in command(again, "audit").stdout
 
+    def test_ledger_lost_before_the_server_has_computed_checksums(self, labs) -> None:
+        """Neither a draft that is complete nor what is final carries a mark; its files are compared."""
+        made = labs("alpha", "beta", activate="approved", duplicates="block")
+        make_unique(made, "alpha", "beta")
+        made.approve("beta")
+        assert made.upload() == {"alpha": "draft", "beta": "published"}
+        made.configure(activate="all")
+        shutil.rmtree(made.folder)
+        assert made.upload() == dict.fromkeys(("alpha", "beta"), "upload failed")
+        for name, state in (("alpha", "draft"), ("beta", "active")):
+            [there] = made.found(name)
+            assert "is on the server already (same content)" in made.reason(name)
+            assert f"{there['id']} ('{there['title']}', {state}); if that is this dataset, say 'dcorflow" in (
+                made.reason(name)
+            )
+            assert f"{there['id']} ({state}, not uploaded from here)" in command(made, "audit").stdout
+        assert command(made, "recover").code == 0
+        assert made.upload() == dict.fromkeys(("alpha", "beta"), "published")
+
     def test_own_dataset_is_no_duplicate(self, labs, dcor: Dcor) -> None:
-        made = labs("beta", activate="drafts")
-        for path in (made.work.datasets / "beta").glob("*.rtdc"):  # as nobody else has them
-            with h5py.File(path, "a") as h5:
-                h5.attrs["experiment:time"] = f"{time.time_ns()}"
-            self.seal_again(made, path)
-        made.configure(duplicates="block")
+        made = labs("beta", activate="drafts", duplicates="block")
+        make_unique(made, "beta")
         with dcor.working(made.title):
             assert made.upload() == {"beta": "draft"}
             await_checksums(made, "beta")
         made.configure(activate="all")
         assert made.upload() == {"beta": "published"}
-
-    def seal_again(self, made: Lab, path: Path) -> None:
-        """Note a changed file in its record, as a new check would."""
-        for record in records_of(made):
-            if record.prepared.get("name") == path.name:
-                seen = path.stat()
-                record.prepared |= seal(path) | {"size": seen.st_size, "mtime_ns": seen.st_mtime_ns}
-                save_record(made.work, record)
 
 
 class TestRecover:

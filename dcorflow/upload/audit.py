@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,16 @@ from dcorflow.records import load_record
 from dcorflow.server import Server
 from dcorflow.upload.api import Api
 from dcorflow.upload.failures import Patience, Refused
-from dcorflow.upload.manifest import Manifest
+from dcorflow.upload.manifest import Manifest, Resource
 from dcorflow.upload.preflight import Facts
+from dcorflow.upload.transfer import look_into_store
 from dcorflow.workdir import Workdir
 
 _ROWS = 100
 #: What is asked for again in the next run: a change may be found only after one that was made later.
 _OVERLAP = datetime.timedelta(minutes=10)
+#: Datasets of one title that are looked at file by file, as long as the server has not computed checksums.
+_CLOSER = 10
 #: What tells one measurement from all others where no checksum does (`dc:...` on the server).
 _KEYS = (
     "experiment:date", "experiment:time", "experiment:run index", "experiment:event count",
@@ -124,6 +127,11 @@ class Seen:
         """Return the ids of the datasets with a title."""
         return self._titles.get(title, [])
 
+    def unknown(self, dataset_id: str, names: set[str]) -> bool:
+        """Return whether a dataset has measurements of these names, and the server no checksum of them."""
+        rows = self.datasets[dataset_id]["resources"]
+        return {name for name, *_ in rows} == names and not any(sha256 or etag for _, sha256, etag, _ in rows)
+
     def find(self, name: str, sha256: str, etag: str, identity: str) -> list[Match]:
         """Return where a measurement is on the server, once per dataset; content goes before identity."""
         found: dict[str, Match] = {}
@@ -189,34 +197,56 @@ def identity_of(work: Workdir, measurement: str, dataset: str) -> str:
 
 
 def matches(
-    work: Workdir, seen: Seen, manifest: Manifest, rows: list[dict[str, Any]], own: set[str]
-) -> list[Match]:
-    """Return which measurements of a dataset are on the server in datasets other than its own.
+    api: Api, work: Workdir, seen: Seen, manifest: Manifest, rows: list[dict[str, Any]], own: set[str]
+) -> Iterator[Match]:
+    """Yield which measurements of a dataset are on the server in datasets other than its own.
 
     Parameters
     ----------
-    work, seen
-        Work directory, and what is on the server.
+    api, work, seen
+        The server, work directory, and what is on the server.
     manifest, rows
         The dataset, and what was decided about its measurements.
     own
         Ids of the dataset itself.
     """
     measurements = {row["resource"]: row["measurement"] for row in rows if row["status"] == "ready"}
-    found = []
-    for resource in manifest.resources:
-        if resource.name in measurements:
-            identity = identity_of(work, measurements[resource.name], manifest.dataset)
-            there = seen.find(resource.name, resource.sha256, resource.etag, identity)
-            found += [match for match in there if match.dataset_id not in own]
-    return found
+    here = [r for r in manifest.resources if r.name in measurements]
+    alike = [
+        i
+        for i in seen.titled(manifest.fields["title"])
+        if i not in own and seen.unknown(i, {r.name for r in here})
+    ]
+    for resource in here:
+        identity = identity_of(work, measurements[resource.name], manifest.dataset)
+        there = seen.find(resource.name, resource.sha256, resource.etag, identity)
+        for match in there:
+            if match.dataset_id not in own and _shown(api, match.dataset_id):
+                yield match
+        for dataset_id in alike[:_CLOSER]:
+            if _stored_alike(api, dataset_id, resource):
+                entry = seen.datasets[dataset_id]
+                words = (entry["title"], entry["state"], resource.name, "same content")
+                yield Match(resource.name, dataset_id, *words)
 
 
-def still_there(api: Api, match: Match) -> bool:
-    """Return whether the dataset of a match exists: deletions leave no trace in what was seen."""
+def _stored_alike(api: Api, dataset_id: str, resource: Resource) -> bool:
+    """Return whether a file lies in the object store under its name; the server has no checksum of it yet."""
+    for other in _shown(api, dataset_id).get("resources", []):
+        if other["name"] == resource.name:
+            try:
+                return look_into_store(api, dataset_id, other) == (resource.etag, resource.size)
+            except Refused:
+                return False
+    return False
+
+
+def _shown(api: Api, dataset_id: str) -> dict[str, Any]:
+    """Return a dataset, empty where it does not exist any more: deletions leave no trace in what was seen."""
     try:
-        return bool(api.get("package_show", id=match.dataset_id)["state"] in ("draft", "active"))
+        shown: dict[str, Any] = api.get("package_show", id=dataset_id)
     except Refused as error:
         if error.status in (403, 404):
-            return False
+            return {}
         raise
+    return shown if shown["state"] in ("draft", "active") else {}

@@ -9,7 +9,7 @@ from typing import Any
 from dcorflow.files import read_json
 from dcorflow.server import find_server
 from dcorflow.upload.api import Api
-from dcorflow.upload.audit import Match, Seen, matches, still_there
+from dcorflow.upload.audit import Match, Seen, matches
 from dcorflow.upload.drafts import marker_words, own_drafts
 from dcorflow.upload.failures import Patience, Refused, UploadError
 from dcorflow.upload.ledger import Ledger
@@ -52,9 +52,8 @@ class Look:
         """Return (dataset, match) for every measurement that is on the server, wherever it came from."""
         found = []
         for manifest, rows in self.datasets():
-            for match in matches(self.work, self.seen, manifest, rows, set()):
-                if still_there(self.api, match):
-                    found.append((manifest.dataset, match))
+            for match in matches(self.api, self.work, self.seen, manifest, rows, set()):
+                found.append((manifest.dataset, match))
         return found
 
     def recover(self) -> tuple[list[str], list[str]]:

@@ -20,7 +20,7 @@ from dcorflow.progress import JobProgress
 from dcorflow.published import read_receipt
 from dcorflow.server import find_server
 from dcorflow.upload.api import Api
-from dcorflow.upload.audit import Seen, matches, still_there
+from dcorflow.upload.audit import Seen, matches
 from dcorflow.upload.dataset import DatasetUpload, Settings
 from dcorflow.upload.drafts import marker_words, own_drafts
 from dcorflow.upload.failures import Passing, Patience, Stopped, UploadError
@@ -138,9 +138,7 @@ class _GroupUpload:
             return
         own = {line.dataset_id for line in self.ledger.of(manifest.task_id)} | {manifest.known_id}
         rows = self.rows.get(manifest.dataset, [])
-        for match in matches(self.work, self.seen, manifest, rows, own):
-            if not still_there(api, match):
-                continue
+        for match in matches(api, self.work, self.seen, manifest, rows, own):
             words = (
                 f"{match.name} is on the server already ({match.how}), as {match.other} in "
                 f"{self.server.url}/dataset/{match.dataset_id} ('{match.title}', {match.state})"
