@@ -133,6 +133,24 @@ class TestResuming:
         assert made.upload() == {"beta": "published"}
         assert made.assert_whole("beta", "active")["id"] != draft["id"]
 
+    @pytest.mark.parametrize("emptied", [False, True])
+    def test_a_draft_that_the_server_gave_to_another_task(self, labs, emptied: bool) -> None:
+        """It does so where two with equal titles are asked for at once; the second one's fields win."""
+        made = labs("beta", activate="drafts")
+        made.upload()
+        [draft] = made.found("beta")
+        notes = f"[dcorflow: task another-0000 of '{made.title}', upload not finished]"
+        change = {"notes": notes} | ({"resources": []} if emptied else {})
+        made.dcor.call("package_revise", data={"match": {"id": draft["id"]}, "update": change})
+        made.configure(activate="all")
+        assert made.upload() == {"beta": "published"}
+        there = {d["id"]: d for d in made.found("beta")}
+        left = there.pop(draft["id"])
+        assert (left["state"], left["notes"]) == ("draft", notes)
+        assert [d["state"] for d in there.values()] == ["active"]
+        made.dcor.call("package_delete", data={"id": draft["id"]})
+        made.assert_whole("beta", "active")
+
     def test_another_user_makes_no_second_dataset(self, labs, monkeypatch: pytest.MonkeyPatch) -> None:
         made = labs("beta", activate="drafts")
         made.upload()

@@ -23,7 +23,7 @@ from dcorflow.errors import UsageError
 from dcorflow.server import find_server
 from dcorflow.upload.failures import Passing, Patience, Stopped
 from dcorflow.upload.ledger import Ledger
-from dcorflow.upload.locks import slot, task_lock
+from dcorflow.upload.locks import slot, task_lock, title_lock
 from dcorflow.upload.progress import Bar, Meter, find_terminal
 from dcorflow.upload.token import find_token
 
@@ -245,6 +245,13 @@ class TestLocks:
             assert {one, two} == {0, 1}
             stop.set()
             with pytest.raises(Stopped), slot(tmp_path, 2, stop):
+                pass
+
+    def test_titles_of_which_the_server_makes_the_same_name(self, tmp_path: Path) -> None:
+        stop = threading.Event()
+        with title_lock(tmp_path, "Blood, of donors", stop), title_lock(tmp_path, "Beads", stop):
+            stop.set()
+            with pytest.raises(Stopped), title_lock(tmp_path, "blood of Donors!", stop):
                 pass
 
 

@@ -15,9 +15,10 @@ from typing import Any
 from dcoraid.upload.task import load_task
 
 from dcorflow.upload.api import SLOW, Api
-from dcorflow.upload.drafts import marker_words, missing_supplements, new_resource, own_drafts
+from dcorflow.upload.drafts import marker_of, missing_supplements, new_resource, of_another_task, own_drafts
 from dcorflow.upload.failures import Passing, Patience, Refused, Stopped, UploadError, seconds_since
 from dcorflow.upload.ledger import Ledger
+from dcorflow.upload.locks import title_lock
 from dcorflow.upload.manifest import Manifest, Resource
 from dcorflow.upload.preflight import Facts
 from dcorflow.upload.progress import Meter
@@ -132,7 +133,7 @@ class DatasetUpload:
     @property
     def marker(self) -> str:
         """The line in the notes of a draft by which it is known to be this task's."""
-        return f"[dcorflow: task {self.task} {marker_words(self.settings.namespace)}"
+        return marker_of(self.task, self.settings.namespace)
 
     def _claim(self) -> str:
         """Return the id of the task's dataset, empty where there is none."""
@@ -166,9 +167,9 @@ class DatasetUpload:
         if self._drafts > _DRAFTS:
             raise UploadError("its draft vanished or changed again and again while it was filled")
         self.ledger.add(self.task, "intent")
-        made: dict[str, Any] = self.api.post(
-            "package_create", self._fields() | {"state": "draft"}, timeout=SLOW
-        )
+        wanted = self._fields() | {"state": "draft"}
+        with title_lock(self.ledger.path.parent / "locks", wanted["title"], self.meter.stop):
+            made: dict[str, Any] = self.api.post("package_create", wanted, timeout=SLOW)
         self.ledger.add(self.task, "draft", made["id"])
         self.ledger.add(self.task, "fields", made["id"], self.manifest.fields_digest)
         return made
@@ -190,14 +191,20 @@ class DatasetUpload:
             if not error.is_missing:
                 raise
             shown = {"state": "deleted"}
+        if shown["state"] == "draft" and of_another_task(shown, self.task):
+            raise self._left(dataset_id, "the server took it for a draft of another task with the same title")
         if shown["state"] in ("draft", "active"):
             return shown
         final = any(self.ledger.last(self.task, event, dataset_id) for event in ("activating", "active"))
         if final or self.manifest.known_id == dataset_id:
             raise UploadError(f"dataset {dataset_id} is not on the server any more; it is not uploaded again")
-        self.ledger.add(self.task, "abandoned", dataset_id, "it was deleted on the server")
+        raise self._left(dataset_id, "it was deleted on the server")
+
+    def _left(self, dataset_id: str, why: str) -> _Again:
+        """Note that a draft is not there, or not the task's; return what begins again."""
+        self.ledger.add(self.task, "abandoned", dataset_id, why)
         self.ledger.add(self.task, "removed", dataset_id)
-        raise _Again
+        return _Again()
 
     def _abandon(self, dataset_id: str, why: str) -> None:
         """Give a draft up, delete it, and begin again: resources of a draft cannot be replaced."""
@@ -212,7 +219,8 @@ class DatasetUpload:
 
     def _remove(self, dataset_id: str) -> None:
         try:
-            if self.api.get("package_show", id=dataset_id)["state"] == "draft":
+            shown = self.api.get("package_show", id=dataset_id)
+            if shown["state"] == "draft" and not of_another_task(shown, self.task):
                 self.api.post("package_delete", {"id": dataset_id}, timeout=SLOW)
         except Refused as error:
             if not error.is_missing:

@@ -7,6 +7,23 @@ from typing import Any
 from dcorflow.upload.api import Api
 from dcorflow.upload.manifest import Resource
 
+_MARK = "[dcorflow: task "
+
+
+def marker_of(task: str, namespace: str) -> str:
+    """Return the line in the notes of a draft by which it is known to be a task's."""
+    return f"{_MARK}{task} {marker_words(namespace)}"
+
+
+def of_another_task(shown: dict[str, Any], task: str) -> bool:
+    """Return whether a draft carries the mark of another task.
+
+    Where two drafts with equal titles are asked for at the same moment, CKAN may give both the same name,
+    take the second one for a change of the first, and return the same id for both.
+    """
+    notes = shown.get("notes") or ""
+    return notes.startswith(_MARK) and not notes.startswith(f"{_MARK}{task} ")
+
 
 def marker_words(namespace: str) -> str:
     """Return the part of a draft's marker that all tasks of a namespace share."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -12,6 +13,8 @@ from typing import IO
 from dcorflow.upload.failures import Stopped
 
 _LOOK_AGAIN = 0.1
+#: Files for the locks of titles; different titles that share one wait for each other, which does no harm.
+_TITLES = 64
 
 
 def _try(path: Path) -> IO[str] | None:
@@ -55,3 +58,12 @@ def slot(folder: Path, count: int, stop: threading.Event) -> Iterator[int]:
                 return
         if stop.wait(_LOOK_AGAIN):
             raise Stopped
+
+
+@contextlib.contextmanager
+def title_lock(folder: Path, title: str, stop: threading.Event) -> Iterator[None]:
+    """Hold the lock of a title, of which the server makes the name of a dataset."""
+    letters = "".join(c for c in title.lower() if c.isalnum())
+    number = zlib.crc32(letters.encode("utf-8", "replace")) % _TITLES
+    with slot(folder / "titles" / f"{number:02}", 1, stop):
+        yield
