@@ -56,7 +56,10 @@ Parts can be run one by one; what is not run keeps its figures. With 5 turns on 
 
 Uploads go to a DCOR server that is started on this machine (as root), the large ones through a proxy
 that delays each request by 50 ms and lets 20 MB/s through per connection; only on request, not with
-the rest. `dcoraid-upload-task` and `curl` send one file after the other.
+the rest. `dcoraid-upload-task` sends one file and one part after the other. So does `curl`, with nothing
+else: it asks for addresses, puts the parts of a file (1 GiB at most, cut beforehand) into the object store,
+and has them joined; no draft, no checksums, nothing verified. The server's own jobs run with low priority,
+as they take no time of the client where the server is another machine.
 
 `bench/results.json` says for each part how many seconds it took.
 """

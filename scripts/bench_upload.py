@@ -276,6 +276,7 @@ def server() -> Iterator[dict[str, Any]]:
                 raise SystemExit("no server")
             time.sleep(0.2)
         told = json.loads((folder / "server.json").read_text())
+        os.setpriority(os.PRIO_PROCESS, told["processes"]["worker"], 15)  # and those that it forks
         headers = {"Authorization": told["tokens"]["uploader"]}
         made = requests.post(
             f"{told['url']}/api/3/action/organization_create",
