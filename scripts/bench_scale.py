@@ -116,12 +116,12 @@ def jobs_of(work: Path, do: Callable[[], Figures]) -> tuple[Figures, list[str]]:
     """Return what a run took, and the jobs that it ran, by their stamps."""
     state = work / "results" / ".state"
 
-    def stamps() -> dict[str, int]:
-        return {f"{p.parent.name}/{p.stem}": p.stat().st_ino for p in state.glob("*/*.done")}
+    def stamps() -> dict[str, int]:  # a new file may get the inode of the one that it replaces
+        return {f"{p.parent.name}/{p.stem}": p.stat().st_mtime_ns for p in state.glob("*/*.done")}
 
     before = stamps()
     figures = do()
-    return figures, sorted(name for name, inode in stamps().items() if before.get(name) != inode)
+    return figures, sorted(name for name, mtime in stamps().items() if before.get(name) != mtime)
 
 
 def measure_size(work: Path, measurements: int, turns: int) -> list[dict[str, Any]]:
