@@ -255,6 +255,24 @@ def test_mostly_vanished(lab: Run) -> None:
     assert sorted(lab.statuses().values()) == ["gone"] * 4 + ["ready"] * 2
 
 
+def test_root_staged_elsewhere(lab: Run, tmp_path: Path) -> None:
+    """A copy of the tree whose folder has the same name is the same source; a part of it, too."""
+    staged = tmp_path / "scratch" / lab.source.name
+    shutil.copytree(lab.source, staged)
+    shutil.rmtree(staged / "alpha")
+    lab.configure({"input.root": str(staged)})
+    rows = lab.rows()
+    with Comparison(lab) as step:
+        lab.good()
+    assert step.measurements == set()
+    assert {n for n, s in lab.statuses().items() if s == "gone"} == {"alpha/one.rtdc", "alpha/two.rtdc"}
+    lab.configure({"input.root": str(lab.source)})
+    with Comparison(lab) as step:
+        lab.good()
+    assert step.measurements == set()
+    assert lab.rows() == rows
+
+
 @pytest.mark.parametrize("state", ["missing", "empty"])
 def test_root_not_mounted(lab: Run, state: str) -> None:
     lab.source.rename(lab.source.with_name("elsewhere"))
