@@ -20,6 +20,8 @@ from dcorflow.facts import learned
 from dcorflow.files import read_json, to_json, write_text
 from dcorflow.records import Record, load_record, save_record
 from dcorflow.seal import seal
+from dcorflow.upload.doctor import examine
+from dcorflow.workdir import Workdir
 
 
 def command(made: Lab, *words: str) -> Any:
@@ -276,6 +278,32 @@ class TestDoctor:
         assert "BAD  token" in command(made, "doctor").stdout
         made.configure(server="http://127.0.0.1:9")
         assert "BAD  server" in command(made, "doctor").stdout
+
+    def test_which_configuration(self, tmp_path: Path) -> None:
+        """That which the next run would read; its mistakes are one line of the report."""
+        work = Workdir(tmp_path)
+
+        def look() -> dict[str, Any]:
+            return {finding.what: finding for finding in examine(work, None)}
+
+        assert look()["config"].words.startswith("neither")
+        path = tmp_path / "config" / "config.yaml"
+        datasets = {"defaults": {"authors": ["A"], "license_id": "CC0-1.0", "owner_org": "my-circle"}}
+        config = {
+            "input": {"root": "."},
+            "datasets": datasets,
+            "upload": {"server": "http://nowhere.example.org", "settle": "never"},
+        }
+        write_text(path, to_json(config))
+        found = look()
+        assert (found["Python"].good, found["config"].good, "server" in found) == (True, False, False)
+        assert f"{path} needs changes" in found["config"].words
+        assert "settle" in found["config"].words
+        config["upload"]["settle"] = 3
+        write_text(path, to_json(config))
+        found = look()
+        assert (found["config"].good, found["config"].words) == (True, str(path))
+        assert (found["server"].good, "token" in found) == (False, False)
 
 
 class TestInit:

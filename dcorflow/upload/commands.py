@@ -56,10 +56,10 @@ def add_upload_commands(commands: Any) -> None:
     ).set_defaults(function=_recover)  # fmt: skip
     sub = add_command(
         commands, "doctor", "Say whether an upload would find what it needs.",
-        "Looks at Python, packages, disk, server, token, circle and collections.",
+        "Looks at Python, packages, configuration, disk, server, token, circle and collections.",
         ["dcorflow -d work doctor", "dcorflow doctor --configfile my.yaml"], {1: "something is not fine"},
     )  # fmt: skip
-    sub.add_argument("--configfile", type=Path, help="configuration (default: that of the last run)")
+    sub.add_argument("--configfile", type=Path, help="default: config/config.yaml, else that of the last run")
     sub.set_defaults(function=_doctor)
     _add_init(commands)
 
@@ -166,15 +166,10 @@ def _looking(work: Workdir, ask: Callable[[Any], Any]) -> Any:
 
 
 def _doctor(args: argparse.Namespace, work: Workdir) -> int:
-    from dcorflow.config import load_yaml, resolve_config
     from dcorflow.upload.doctor import examine
 
-    if args.configfile:
-        config = resolve_config(load_yaml(args.configfile) or {}, work.root, str(args.configfile))
-    else:
-        config = _config(work)
     good = True
-    for finding in examine(work, config):
+    for finding in examine(work, args.configfile):
         good &= finding.good
         print(f"{'ok  ' if finding.good else 'BAD '} {finding.what:11} {finding.words}")
     print("everything is fine" if good else "see what is BAD above")

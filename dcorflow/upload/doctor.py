@@ -8,15 +8,20 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from dcorflow import __version__
+from dcorflow.config import load_yaml, resolve_config
 from dcorflow.errors import UsageError
+from dcorflow.files import read_json
 from dcorflow.server import find_server
 from dcorflow.upload.failures import Passing, Patience, Refused
 from dcorflow.upload.token import find_token
 from dcorflow.workdir import Workdir
 
+#: What Snakemake reads where no other file is named.
+CONFIG = Path("config/config.yaml")
 _PACKAGES = ("dclab", "dcoraid", "h5py", "hdf5plugin", "snakemake")
 #: Less free disk space than this is worth a word (bytes).
 _LITTLE = 10 << 30
@@ -31,7 +36,37 @@ class Finding:
     words: str
 
 
-def examine(work: Workdir, config: dict[str, Any]) -> Iterator[Finding]:
+def read_config(work: Workdir, path: Path | None) -> tuple[dict[str, Any], str]:
+    """Return the configuration and where it comes from.
+
+    Parameters
+    ----------
+    work
+        Work directory.
+    path
+        A configuration; None for `config/config.yaml`, which Snakemake reads without `--configfile`, else
+        for that of the last run.
+
+    Raises
+    ------
+    UsageError
+        Where there is none, or it needs changes.
+    """
+    usual = work.root / CONFIG
+    if path is None and usual.is_file():
+        path = usual
+    if path is not None:
+        return resolve_config(load_yaml(path) or {}, work.root, str(path)), str(path)
+    try:
+        return read_json(work.config), "that of the last run"
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"neither {usual} nor a run in {work.root} yet; say 'dcorflow init', or name a file "
+            "with --configfile"
+        ) from error
+
+
+def examine(work: Workdir, path: Path | None) -> Iterator[Finding]:
     """Yield what was found, from the machine to the collections on the server; stop where nothing follows."""
     yield Finding("Python", True, f"{platform.python_version()}, dcorflow {__version__}")
     for name in _PACKAGES:
@@ -42,6 +77,12 @@ def examine(work: Workdir, config: dict[str, Any]) -> Iterator[Finding]:
     free = shutil.disk_usage(work.root).free
     more = "" if free > _LITTLE else "; prepared files need as much as the sources at most: make room"
     yield Finding("disk", free > _LITTLE, f"{free / 1e9:.1f} GB free in {work.root}{more}")
+    try:
+        config, origin = read_config(work, path)
+    except UsageError as error:
+        yield Finding("config", False, str(error))
+        return
+    yield Finding("config", True, origin)
     try:
         server = find_server(config["upload"].get("server"))
     except UsageError as error:
