@@ -329,6 +329,11 @@ class TestInit:
         )
         again = self.run(tmp_path, *self.ANSWERS, "--owner-org", "other")
         assert (again.code, "exists" in again.stderr) == (64, True)
+        assert f"Next: 'dcorflow doctor --configfile {path}'" in done.stdout
+
+    def test_without_a_server_the_workflow_comes_next(self, tmp_path: Path) -> None:
+        done = self.run(tmp_path, *self.ANSWERS, "--owner-org", "my-circle")
+        assert f"Next: 'snakemake -s {REPOSITORY}/Snakefile -d {tmp_path} " in done.stdout
 
     def test_says_what_is_missing(self, tmp_path: Path) -> None:
         done = self.run(tmp_path, *self.ANSWERS)

@@ -177,7 +177,7 @@ def _doctor(args: argparse.Namespace, work: Workdir) -> int:
 
 
 def _init(args: argparse.Namespace, work: Workdir) -> int:
-    from dcorflow.upload.init import write_config
+    from dcorflow.upload.init import EXAMPLE, write_config
 
     answers = {}
     for name, meaning in _QUESTIONS.items():
@@ -189,5 +189,9 @@ def _init(args: argparse.Namespace, work: Workdir) -> int:
             raise UsageError(f"no {name}: give it with --{name.replace('_', '-')}")
     path = work.root / args.configfile
     write_config(path, answers)
-    print(f"{path} is written; every key is explained in it. Next: 'dcorflow doctor --configfile {path}'")
+    snakefile = EXAMPLE.parent.parent / "Snakefile"
+    after = f"snakemake -s {snakefile} -d {work.root} --configfile {path} --cores all"
+    if answers["server"]:
+        after = f"dcorflow doctor --configfile {path}"
+    print(f"{path} is written; every key is explained in it. Next: '{after}'")
     return 0
