@@ -209,6 +209,7 @@ class TestSize:
     def test_rows_and_cards_are_bounded(self, work, config, monkeypatch):
         monkeypatch.setattr(page_module, "MAX_ROWS", 3)
         monkeypatch.setattr(page_module, "MAX_CARDS", 2)
+        monkeypatch.setattr(page_module, "_FIRST_CARDS", 1)
         rows = [row(f"a/{n}.rtdc", dataset=f"d{n}") for n in range(5)]
         rows[4] |= {"status": "failed"}
         write_page(work, config, Summary(rows, [decided(f"d{n}") for n in range(5)]), [])
@@ -219,6 +220,7 @@ class TestSize:
         assert len([a for t, a in parsed.tags if a.get("class") == "card"]) == 2
         text = work.page.read_text(encoding="utf-8")
         assert "3 of 5 measurements" in text
+        assert "<summary>1 more dataset</summary>" in text
         assert "3 more datasets" in text
 
     def test_the_cache_holds_no_more_than_the_page(self, work, config):
@@ -289,3 +291,11 @@ def test_labels_of_an_axis_lie_beside_each_other_within_the_picture() -> None:
     ends = [(x - len(words) * 3.8, x + len(words) * 3.8) for x, words in labels]
     assert all(left_of[1] < right_of[0] for left_of, right_of in pairwise(ends))
     assert ends[-1][1] <= WIDTH
+
+
+def test_large_numbers_beside_an_axis_are_not_cut() -> None:
+    chart = events_chart([5] * 95_000)
+    assert chart is not None
+    ends = re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="end">([^<]*)<', chart.svg)
+    assert ends[-1][1] == "100,000"
+    assert float(ends[-1][0]) - len("100,000") * 7.6 >= 0

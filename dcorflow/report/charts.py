@@ -78,28 +78,29 @@ def bars(title: str, words: str, counts: Sequence[tuple[str, int]], ticks: Seque
         Label of the axis.
     """
     most, step = _rounded(max((n for _, n in counts), default=1))
-    width, height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
+    left = max(_LEFT, 2 * _HALF_DIGIT * len(f"{most:,}") + 8)
+    width, height = WIDTH - left - _RIGHT, HEIGHT - _TOP - _BOTTOM
     parts = []
     for value in range(0, most + 1, step):
         y = _TOP + height * (1 - value / most)
-        parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}h{width}"/>')
-        parts.append(_text(_LEFT - 6, y + 4, f"{value:,}", "end"))
+        parts.append(f'<path class="grid" d="M{left:g} {y:.1f}h{width:g}"/>')
+        parts.append(_text(left - 6, y + 4, f"{value:,}", "end"))
     wide = width / max(1, len(counts))
     for number, (what, count) in enumerate(counts):
         if count:
             tall = max(1.5, height * count / most)
             parts.append(
-                f'<rect class="bar" x="{_LEFT + number * wide + 0.75:.2f}" y="{_TOP + height - tall:.1f}" '
+                f'<rect class="bar" x="{left + number * wide + 0.75:.2f}" y="{_TOP + height - tall:.1f}" '
                 f'width="{max(1, wide - 1.5):.2f}" height="{tall:.1f}" rx="1.5">'
                 f"<title>{escape(printable(what))}: {count:,}</title></rect>"
             )
     last = -math.inf
     for place, label in ticks:
-        x = _LEFT + place * width
+        x = left + place * width
         if x - last >= max(46, 2.2 * _HALF_DIGIT * len(label)):
             parts.append(_text(min(x, WIDTH - 2 - _HALF_DIGIT * len(label)), _TOP + height + 16, label))
             last = x
-    parts.append(_text(_LEFT + width / 2, HEIGHT - 6, unit))
+    parts.append(_text(left + width / 2, HEIGHT - 6, unit))
     return Chart(title, words, _svg(f"{title}. {words}", parts))
 
 
@@ -190,7 +191,7 @@ def status_chart(datasets: Sequence[tuple[str, Counter[str]]], statuses: Sequenc
         together: Counter[str] = Counter()
         for _, counts in rest:
             together.update(counts)
-        shown.append((f"{len(rest)} more", together))
+        shown.append((f"{len(rest):,} more", together))
     most = max(sum(counts.values()) for _, counts in shown) or 1
     width, parts = WIDTH - _RIGHT - 40, []
     for row, (title, counts) in enumerate(shown):

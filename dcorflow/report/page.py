@@ -36,6 +36,8 @@ _RECIPE = 2
 PACKED = 22_000_000
 #: Measurements in the table and datasets as cards; beyond, those that need attention most are shown.
 MAX_ROWS, MAX_CARDS = 10_000, 400
+#: Cards that are shown at once; the others unfold.
+_FIRST_CARDS = 60
 #: Text by part of the page; scripts and styles are named by their digest in its security policy.
 _ASSETS = files("dcorflow.report") / "assets"
 
@@ -142,6 +144,7 @@ def build_page(
         head=_head(summary, seconds),
         points=find_points(summary, leads, trouble),
         cards=cards[:MAX_CARDS],
+        first_cards=_FIRST_CARDS,
         more_cards=len(cards) - MAX_CARDS,
         charts=_charts(summary, leads, cards),
         data=_script_json({"rows": rows, "datasets": datasets, "statuses": STATUSES}),
