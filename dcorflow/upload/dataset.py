@@ -12,10 +12,15 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
-from dcoraid.upload.task import load_task
-
 from dcorflow.upload.api import SLOW, Api
-from dcorflow.upload.drafts import marker_of, missing_supplements, new_resource, of_another_task, own_drafts
+from dcorflow.upload.drafts import (
+    marker_of,
+    missing_supplements,
+    new_resource,
+    of_another_task,
+    ordered,
+    own_drafts,
+)
 from dcorflow.upload.failures import Passing, Patience, Refused, Stopped, UploadError, seconds_since
 from dcorflow.upload.ledger import Ledger
 from dcorflow.upload.locks import title_lock
@@ -269,7 +274,7 @@ class DatasetUpload:
         }
         if change:
             self._revise(shown["id"], **change)
-        missing = [r for r in self._ordered(shown["id"]) if r.name not in there]
+        missing = [r for r in ordered(self.api, self.manifest, shown["id"]) if r.name not in there]
         if missing:
             self._send(shown, missing)
 
@@ -298,17 +303,9 @@ class DatasetUpload:
             self._abandon(dataset_id, f"{wanted.name} has {what}")
         self._seen.add((resource["id"], wanted.etag))
 
-    def _ordered(self, dataset_id: str) -> list[Resource]:
-        """Return the resources in the order in which DCOR-Aid would upload them: basins first."""
-        job = load_task(self.manifest.task, self.api, map_task_to_dataset_id={self.task: dataset_id})
-        by_name = {r.name: r for r in self.manifest.resources}
-        if sorted(job.resource_names) != sorted(by_name):
-            raise UploadError("dcoraid reads other resource names from the task than are there")
-        return [by_name[name] for name in job.resource_names]
-
     def _send(self, shown: dict[str, Any], missing: list[Resource]) -> None:
         """Send files, several at a time, and add each run of them that is complete, in order."""
-        sent = self._sent_before(shown["id"])
+        sent = self.ledger.sent(self.task, shown["id"])
         transfer = Transfer(self.api, self.settings.connections, self.meter)
         circle = shown["organization"]["id"]
         with ThreadPoolExecutor(self.settings.connections) as pool:
@@ -340,17 +337,6 @@ class DatasetUpload:
                 self._add(shown["id"], ready)
         if failure is not None:
             raise failure
-
-    def _sent_before(self, dataset_id: str) -> dict[tuple[str, str], str]:
-        """Return (name, ETag) -> id of files that are in the store but were not added to the draft."""
-        found = {}
-        for line in self.ledger.of(self.task):
-            if line.event == "sent" and line.dataset_id == dataset_id:
-                resource_id, etag, name = line.detail.split(" ", 2)
-                found[name, etag] = resource_id
-            elif line.event == "unsent" and line.dataset_id == dataset_id:
-                found = {}
-        return found
 
     def _add(self, dataset_id: str, resources: list[dict[str, Any]]) -> None:
         try:

@@ -1,11 +1,14 @@
-"""Drafts as the server shows them: whose they are, and what their resources say."""
+"""Drafts as the server shows them: whose they are, what their resources say, and in which order."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from dcoraid.upload.task import load_task
+
 from dcorflow.upload.api import Api
-from dcorflow.upload.manifest import Resource
+from dcorflow.upload.failures import UploadError
+from dcorflow.upload.manifest import Manifest, Resource
 
 _MARK = "[dcorflow: task "
 
@@ -62,3 +65,12 @@ def own_drafts(api: Api, user_id: str, marker: str) -> list[dict[str, Any]]:
         found += page
         if len(page) < rows:
             return [d for d in found if marker in (d.get("notes") or "")]
+
+
+def ordered(api: Api, manifest: Manifest, dataset_id: str) -> list[Resource]:
+    """Return the resources in the order in which DCOR-Aid would upload them: basins first."""
+    job = load_task(manifest.task, api, map_task_to_dataset_id={manifest.task_id: dataset_id})
+    by_name = {r.name: r for r in manifest.resources}
+    if sorted(job.resource_names) != sorted(by_name):
+        raise UploadError("dcoraid reads other resource names from the task than are there")
+    return [by_name[name] for name in job.resource_names]

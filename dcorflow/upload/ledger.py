@@ -149,6 +149,17 @@ class Ledger:
         gone = (line.dataset_id for line in self.of(task) if line.event == "abandoned")
         return [dataset_id for dataset_id in dict.fromkeys(gone) if dataset_id not in removed]
 
+    def sent(self, task: str, dataset_id: str) -> dict[tuple[str, str], str]:
+        """Return (name, ETag) -> id of files that are in the store but were not added to the draft."""
+        found = {}
+        for line in self.of(task):
+            if line.event == "sent" and line.dataset_id == dataset_id:
+                resource_id, etag, name = line.detail.split(" ", 2)
+                found[name, etag] = resource_id
+            elif line.event == "unsent" and line.dataset_id == dataset_id:
+                found = {}
+        return found
+
     def unanswered(self, task: str) -> bool:
         """Return whether a draft was ever asked for and no answer came: there may be one more."""
         waiting = False
