@@ -100,7 +100,7 @@ def _status(args: argparse.Namespace, work: Workdir) -> int:
 def _plan(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.config import load_yaml, resolve_config
     from dcorflow.discover.run import discover, found_words
-    from dcorflow.discover.words import as_markdown
+    from dcorflow.discover.words import as_markdown, state_word
     from dcorflow.files import printable
 
     if args.configfile:
@@ -132,7 +132,7 @@ def _plan(args: argparse.Namespace, work: Workdir) -> int:
     if not (pending.prepare or pending.edit or pending.tasks or pending.written):
         print("nothing to do")
     for item in waiting + problems:
-        print(f"  {item.state:12} {printable(item.source)}: {printable(item.reason)}")
+        print(f"  {state_word(item.state):12} {printable(item.source)}: {printable(item.reason)}")
     for text in found.warnings:
         print(f"  warning      {printable(text)}")
     return 0

@@ -109,5 +109,5 @@ def test_a_plan_as_markdown_escapes_what_files_are_called():
     text = as_markdown(Discovery([item], Changes(), Pending(prepare=["m"]), [], ["[link](http://x)"]))
     assert "| to prepare | 1 |" in text
     [row] = [line for line in text.split("\n") if "img" in line]
-    assert row == "| problem | a\\|b/&lt;img src=x\\>@\u200ball\\*.rtdc | \\`x\\` |"
+    assert row == "| failed | a\\|b/&lt;img src=x\\>@\u200ball\\*.rtdc | \\`x\\` |"
     assert "](" not in text

@@ -25,13 +25,19 @@ def as_markdown(found: Discovery) -> str:
     }
     lines = ["### What the next run would do", "", "| | |", "| --- | ---: |"]
     lines += [f"| {words} | {count} |" for words, count in counts.items()]
-    told = [(i.state, i.source, i.reason) for i in found.items if i.state in ("in progress", "problem")]
+    told = [(state_word(i.state), i.source, i.reason) for i in found.items
+            if i.state in ("in progress", "problem")]  # fmt: skip
     if told:
         lines += ["", "| state | measurement | why |", "| --- | --- | --- |"]
         lines += [f"| {' | '.join(map(_cell, row))} |" for row in told[:_SHOWN]]
         lines += [f"\n... and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
     lines += ["", *(f"- {_cell(warning)}" for warning in found.warnings[:_SHOWN])] if found.warnings else []
     return "\n".join(lines)
+
+
+def state_word(state: str) -> str:
+    """Return what the summary calls a state of the inventory that a plan shows."""
+    return "failed" if state == "problem" else state
 
 
 def _cell(text: str) -> str:
