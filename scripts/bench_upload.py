@@ -235,7 +235,8 @@ def curl(path: Path, url: str, token: str, parts: Path) -> float:
         command = ["curl", "-sfS", "-o", os.devnull, "-w", "%header{etag}", "-T", str(file), target]
         etags.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
     if len(files) > 1:
-        joined = ["curl", "-sfS", "-o", os.devnull, "--data-binary", "@-", place["complete_url"]]
+        plain = ("-H", "Content-Type:")  # none was signed; a form would be taken apart
+        joined = ["curl", "-sfS", "-o", os.devnull, *plain, "--data-binary", "@-", place["complete_url"]]
         subprocess.run(joined, check=True, input=assemble_complete_multipart_xml(etags), text=True)
         shutil.rmtree(parts)
     return time.monotonic() - start
