@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from dcorflow.errors import UsageError
+from dcorflow.facts import LOADER
 
 #: The schemas are files of the workflow, so that editors and Snakemake find them.
 SCHEMAS = Path(__file__).resolve().parent.parent / "workflow" / "schemas"
@@ -54,7 +55,8 @@ def load_yaml(path: Path) -> Any:
 @cache
 def schema(name: str) -> dict[str, Any]:
     """Return the schema `<name>.schema.yaml`."""
-    loaded: dict[str, Any] = yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text("utf-8"))
+    text = (SCHEMAS / f"{name}.schema.yaml").read_text("utf-8")
+    loaded: dict[str, Any] = yaml.load(text, Loader=LOADER)
     return loaded
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from dcorflow.dclab_parts import load_dclab
 from dcorflow.errors import MeasurementError, explain_os_error, is_interrupt
+from dcorflow.records import TRUNCATED
 
 #: Log with what dclab warned about, named as dclab's own converter names it.
 WARNINGS_LOG = "dclab-tdms2rtdc-warnings"
@@ -25,8 +26,6 @@ WARNINGS_LOG = "dclab-tdms2rtdc-warnings"
 _SETTINGS_LOGS = ("_para.ini", "_camera.ini", "_SoftwareSettings.ini", "parameters.txt")
 #: Log that dclab's own converter leaves.
 CONVERTER_LOG = "dclab-tdms2rtdc"
-#: Said of a conversion that lost events since a side file is shorter than the measurement.
-TRUNCATED = "images, contours or traces are truncated"
 _RUN_IDENTIFIER = "experiment:run identifier"
 #: What dclab puts where a `.tdms` measurement says nothing
 #: (dclab.rtdc_dataset.fmt_tdms.RTDC_TDMS.extract_tdms_config, _complete_config_with_data).

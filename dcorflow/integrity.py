@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import fnmatch
 import gc
-import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 
 from dcorflow import engine, recipes
 from dcorflow.cached_hdf5 import cached_reading
 from dcorflow.compress.prepare import Entry, replace_tail
+from dcorflow.cues import Cue, identify
 from dcorflow.dclab_parts import load_dclab
 from dcorflow.errors import MeasurementError, explain_os_error, is_interrupt
 from dcorflow.hdf5 import HISTORY_LOG, members, open_source
 from dcorflow.memory import release_memory
 from dcorflow.metadata.keys import DATA_KEYS
-from dcorflow.naming import short_hash, to_ascii
 from dcorflow.portrait.keys import holds
 from dcorflow.privacy.document import Finding, join_findings
 from dcorflow.privacy.scan import scan_body, scan_tail
@@ -32,10 +30,6 @@ from dcorflow.records import Failure, Record, load_record, save_record
 from dcorflow.seal import seal
 from dcorflow.workdir import Workdir
 
-Level = Literal["violation", "alert", "info"]
-#: Ids of findings about data that were dropped from the prepared file start like this: DCOR-Aid
-#: refuses such a source; who names them in `check.ignore` drops the feature knowingly.
-UNKNOWN_FEATURE = "feature-unknown"
 #: Checks whose violations make DCOR-Aid refuse a dataset: those of `IntegrityChecker.sanity_check`,
 #: and two more (dcoraid.upload.job.UploadJob.task_compress_resources).
 _DCORAID_CHECKS = (
@@ -60,50 +54,6 @@ _DATA_CHECKS = (
     "check_metadata_bad",
     "check_ml_class",
 )
-
-
-@dataclass(frozen=True)
-class Cue:
-    """One finding.
-
-    Parameters
-    ----------
-    id
-        Stable name: category, then section and key, or the words of the message.
-    level, category, section, key, message
-        As dclab gives them (`dclab.rtdc_dataset.check.ICue`).
-    file
-        ``source``, ``prepared`` or ``both``.
-    unfit
-        Whether DCOR-Aid would refuse a dataset with this file.
-    check
-        Name of dclab's check, empty where it stopped or warned.
-    """
-
-    id: str
-    level: Level
-    category: str
-    section: str
-    key: str
-    message: str
-    file: str
-    unfit: bool = False
-    check: str = ""
-
-
-def _words(text: str) -> str:
-    return re.sub(r"[^a-z0-9_]+", "-", to_ascii(text).lower()).strip("-")
-
-
-def _identify(category: str, section: str, key: str, message: str) -> str:
-    kind = _words(category)
-    if section:
-        return ":".join(filter(None, (kind, section, key)))
-    name = re.search(r"'([^']+)'", message)
-    if category == "feature unknown" and name:
-        return f"{UNKNOWN_FEATURE}:{name.group(1)}"
-    words = _words(message)
-    return f"{kind}:{words}" if len(words) <= 80 else f"{kind}:{words[:71]}-{short_hash(words)}"
 
 
 def read_cues(path: Path, file: str, known: Iterable[Cue] | None = None) -> list[Cue]:
@@ -158,7 +108,7 @@ def _list_features_once(checker: Any) -> None:
 
 def _cue(cue: Any, file: str, check: str = "") -> Cue:
     section, key = cue.cfg_section or "", cue.cfg_key or ""
-    name = _identify(cue.category, section, key, cue.msg)
+    name = identify(cue.category, section, key, cue.msg)
     unfit = check in _DCORAID_CHECKS and cue.level == "violation"
     return Cue(name, cue.level, cue.category, section, key, cue.msg, file, unfit, check)
 
@@ -166,16 +116,6 @@ def _cue(cue: Any, file: str, check: str = "") -> Cue:
 def _stopped(error: BaseException, file: str) -> Cue:
     message = f"dclab's integrity check cannot handle this file ({type(error).__name__}: {error})"
     return Cue("check:failed", "violation", "check", "", "", message, file, unfit=file == "prepared")
-
-
-def join_cues(source: Iterable[Cue], prepared: Iterable[Cue]) -> list[Cue]:
-    """Return the findings on both files, one of each id, sorted; what only one has stays."""
-    joined = {c.id: c for c in prepared}
-    for cue in source:
-        twin = joined.get(cue.id)
-        joined[cue.id] = replace(twin, file="both", unfit=twin.unfit or cue.unfit) if twin else cue
-    order = {"violation": 0, "alert": 1, "info": 2}
-    return sorted(joined.values(), key=lambda c: (order[c.level], c.id))
 
 
 def verify_data(
@@ -389,18 +329,3 @@ def _still_true(record: Record) -> list[Cue] | None:
     stopped = any(c.id == "check:failed" for c in cues)
     same = record.check.get("dclab") == _dclab_version() and not stopped
     return cues if same else None
-
-
-def cues_of(record: Record) -> list[Cue]:
-    """Return the joined findings of a record."""
-    return join_cues(
-        [Cue(**c) for c in record.check.get("source", [])],
-        [Cue(**c) for c in record.check.get("prepared", [])],
-    )
-
-
-def is_ignored(cue: Cue, patterns: Iterable[str]) -> bool:
-    """Return whether a finding does not count; what DCOR-Aid refuses in the prepared file always does."""
-    if cue.unfit and cue.file != "source":
-        return False
-    return any(fnmatch.fnmatchcase(cue.id, pattern) for pattern in patterns)

@@ -17,6 +17,12 @@ from dcorflow.workdir import Workdir
 
 #: Raised when older records can no longer be understood.
 FORMAT = 1
+#: Kinds of changes that nobody asked for.
+AUTOMATIC = ("data", "software")
+#: Fact of a record: checksum of the source's main file, for names as DCKit gives them.
+SOURCE_SHA256 = "source_sha256"
+#: Note on a conversion that lost events since a side file is shorter than the measurement.
+TRUNCATED = "images, contours or traces are truncated"
 #: How a record begins: its checksum shows whether it is as it was written.
 _SEAL, _SEAL_END = '{\n "checksum": "', '",'
 

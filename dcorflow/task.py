@@ -9,16 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dcorflow.compress.edits import AUTOMATIC
-from dcorflow.compress.prepare import SOURCE_SHA256
 from dcorflow.errors import explain_os_error
 from dcorflow.files import copy_file, key_of, read_json, replacing, to_json, write_if_changed, write_text
-from dcorflow.hdf5 import basin_names
 from dcorflow.metadata.fields import missing_fields
 from dcorflow.metadata.supplements import unmet_requirements
 from dcorflow.naming import dckit_name, natural_key, unique
-from dcorflow.privacy.dataset import blocks, scan_dataset
-from dcorflow.records import Record, load_record
+from dcorflow.records import AUTOMATIC, SOURCE_SHA256, Record, load_record
 from dcorflow.verdict import Verdict, find_gaps, judge
 from dcorflow.workdir import TASK_NAME, Workdir
 
@@ -194,6 +190,8 @@ def _settle_dataset(
     ready = [(m, r) for m, r, v in judged if v.status == "ready" and r is not None]
     status, reasons = _dataset_status(dataset, judged, bool(ready))
     found = [(m, r.check.get("private", [])) for m, r in ready]
+    from dcorflow.privacy.dataset import blocks, scan_dataset  # opens HDF5, which idle runs do not need
+
     private, scans = scan_dataset(dataset, found, plan, before.get("scans", {}))
     if status in ("ready", "incomplete") and (why := blocks(private)):
         status, reasons = "blocked", [why]
@@ -312,6 +310,8 @@ def _basins_first(
     folder: Path, ordered: list[tuple[dict[str, Any], Record]]
 ) -> list[tuple[dict[str, Any], Record]]:
     """Move each measurement behind those of the same dataset that it refers to."""
+    from dcorflow.hdf5 import basin_names  # nothing of HDF5 in runs that have nothing to do
+
     by_name = {m["name"].lower(): (m, r) for m, r in ordered}
     by_source = {Path(m["source"]).name.lower(): m["name"].lower() for m, _ in ordered}
     done: dict[str, tuple[dict[str, Any], Record]] = {}

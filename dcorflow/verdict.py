@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dcorflow.cues import UNKNOWN_FEATURE, Cue, cues_of, is_ignored
 from dcorflow.errors import FailureClass
-from dcorflow.integrity import UNKNOWN_FEATURE, Cue, cues_of, is_ignored
 from dcorflow.records import Record
 
 #: Category of dclab's findings on metadata that are not there.

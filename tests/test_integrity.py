@@ -15,17 +15,9 @@ from demo_data import write_measurement
 from test_verify import flip
 
 from dcorflow.compress.prepare import Entry, prepare
+from dcorflow.cues import Cue, cues_of, is_ignored, join_cues
 from dcorflow.errors import MeasurementError
-from dcorflow.integrity import (
-    Cue,
-    check,
-    cues_of,
-    is_ignored,
-    join_cues,
-    merge_metadata,
-    read_cues,
-    verify_data,
-)
+from dcorflow.integrity import check, merge_metadata, read_cues, verify_data
 from dcorflow.privacy.scan import scan_file
 from dcorflow.records import SourceFile, load_record
 from dcorflow.workdir import Workdir

@@ -114,6 +114,12 @@ def test_parsing_the_snakefile_imports_only_what_every_job_needs(made):
     assert loaded & {*HEAVY, "dcorflow.report", "dcorflow.compress", "dcorflow.engine"} == set()
 
 
+def test_the_head_of_a_run_needs_nothing_of_hdf5_before_it_has_work(made):
+    loaded, _ = watched("import dcorflow.ticker, dcorflow.ending", made[1].work)
+    assert "dcorflow.ending" in loaded
+    assert loaded & {*HEAVY, "numpy", "dcorflow.engine"} == set()
+
+
 def test_nothing_to_do_opens_no_record(made):
     run = made[1]
     records = run.results / "records"
@@ -125,7 +131,7 @@ def test_nothing_to_do_opens_no_record(made):
         loaded, opened = watched(f"from dcorflow.cli import main; assert main([{command!r}]) == 0", run.work)
         assert [p for p in opened if records in p.parents and p.suffix == ".json"] == [], command
         assert records / "index.jsonl" in opened, command
-        assert loaded & {"dclab", "pandas", "scipy"} == set(), command
+        assert loaded & {"dclab", "pandas", "scipy", "h5py", "numpy"} == set(), command
 
 
 def test_exponents_are_those_of_the_growth_without_the_start():

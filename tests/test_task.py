@@ -12,9 +12,10 @@ import recipes
 from dcoraid.upload.task import create_task, load_task
 
 from dcorflow.compress.prepare import Entry, prepare
+from dcorflow.cues import Cue
 from dcorflow.files import read_json, to_json, write_text
 from dcorflow.hdf5 import basin_names
-from dcorflow.integrity import Cue, check, merge_metadata
+from dcorflow.integrity import check, merge_metadata
 from dcorflow.records import Failure, Record, SourceFile, save_record
 from dcorflow.task import TASK_NAME, judge, make_task, run_group, settle
 from dcorflow.workdir import Workdir

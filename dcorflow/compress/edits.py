@@ -12,8 +12,6 @@ from dcorflow.hdf5 import text_of
 from dcorflow.metadata.resolve import Edit
 
 SOFTWARE = "setup:software version"
-#: Kinds of changes that nobody asked for.
-AUTOMATIC = ("data", "software")
 #: Longer values (polygons of online filters) stay in the file only.
 _LONGEST = 2000
 

@@ -23,15 +23,13 @@ from dcorflow.errors import MeasurementError, explain_os_error, os_error_code
 from dcorflow.files import content_digest, copy_file, replacing, scratch_folder
 from dcorflow.hdf5 import text_of
 from dcorflow.metadata.resolve import Edit
-from dcorflow.records import Failure, Record, SourceFile, load_record, save_record, stat_files
+from dcorflow.records import SOURCE_SHA256, Failure, Record, SourceFile, load_record, save_record, stat_files
 from dcorflow.seal import sha256_of
 from dcorflow.source.neighbours import neighbours_of
 from dcorflow.workdir import Workdir
 
 #: Attributes that later stages show or sort by.
 _FACTS = ("experiment:run index", "experiment:date", "experiment:time", "experiment:sample")
-#: Fact of a record: checksum of the source's main file, for names as DCKit gives them.
-SOURCE_SHA256 = "source_sha256"
 
 
 @dataclass(frozen=True)

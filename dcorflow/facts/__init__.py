@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 #: As safe in C as in Python; the one in C is ten times faster, but not everywhere.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: What was learned from the server of this work directory, in place of what is shipped.
 _learned: dict[str, Any] = {}
 
@@ -28,7 +28,7 @@ def dcor() -> dict[str, Any]:
 @cache
 def _shipped() -> dict[str, Any]:
     path = Path(__file__).parent / "dcor.yaml"
-    loaded: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+    loaded: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
     return loaded
 
 
@@ -36,5 +36,5 @@ def _shipped() -> dict[str, Any]:
 def privacy() -> dict[str, Any]:
     """Return what is private in text: by kind, how it is found and what is harmless all the same."""
     path = Path(__file__).parent / "privacy.yaml"
-    loaded: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+    loaded: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
     return loaded

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dcorflow.compress.edits import AUTOMATIC
+from dcorflow.cues import UNKNOWN_FEATURE, Cue, cues_of, is_ignored
 from dcorflow.files import printable
-from dcorflow.integrity import UNKNOWN_FEATURE, Cue, cues_of, is_ignored
-from dcorflow.records import Record
+from dcorflow.records import AUTOMATIC, Record
 from dcorflow.verdict import is_mended
 
 #: Longest text of a cell in the details; longer ones are cut, the record has them whole.

@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from dcorflow.convert import TRUNCATED
 from dcorflow.files import escape, printable
 from dcorflow.metadata.fields import is_generic_title
+from dcorflow.records import TRUNCATED
 from dcorflow.report.summary import IN_PROGRESS, INTERRUPTED, STATUSES, Summary
 from dcorflow.wording import number, size_text
 from dcorflow.workdir import TASK_NAME, Workdir
