@@ -11,7 +11,8 @@ import numpy as np
 
 from . import layout as lay
 from .filters import CHECKSUM_BYTES
-from .reader import Bytes, Reader
+from .reader import Reader
+from .room import Bytes
 
 #: Chunks below this are joined. Reading one event costs about 0.1 ms in h5py whatever the size
 #: of its chunk, so that larger chunks cost little up to here, and compress better.

@@ -21,7 +21,8 @@ from .errors import Copied
 from .filters import BITSHUFFLE, SHUFFLE, add_fletcher32
 from .parallel import ALONE, Helpers
 from .plain import hasher_of
-from .reader import Bytes, Reader, band_rows
+from .reader import Reader, band_rows
+from .room import Bytes
 from .sample import SMOOTH_FROM, Sampler, Sizes
 
 #: Smaller datasets are encoded in the standard way at once: samples would take as long.

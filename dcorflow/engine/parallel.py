@@ -9,6 +9,7 @@ gigabyte. The large parts of tasks and results lie in memory that all processes 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import pickle
@@ -47,7 +48,6 @@ class Helpers:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._arena: Arena | None = None
         self._helpers: list[_Helper] = []
 
     def __enter__(self) -> Helpers:
@@ -94,7 +94,6 @@ class Helpers:
         if self.count <= 1 or window <= 1 or all_bytes < WORTH_BYTES:
             yield from map(work, tasks)
             return
-        self._arena = self._arena or Arena(BUDGET_BYTES)
         rooms = self._arena.rooms(window, task_bytes)
         count = min(self.count, window)
         order = pickle.dumps((window, task_bytes, work), protocol=5)
@@ -133,9 +132,12 @@ class Helpers:
         finally:
             helper.stop()
 
+    @functools.cached_property
+    def _arena(self) -> Arena:
+        return Arena(BUDGET_BYTES)
+
     def _helper(self, index: int) -> _Helper:
         if index == len(self._helpers):
-            self._arena = self._arena or Arena(BUDGET_BYTES)
             self._helpers.append(_Helper(self._arena, self._helpers))
         return self._helpers[index]
 

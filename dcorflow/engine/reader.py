@@ -16,13 +16,13 @@ from .errors import CorruptChunk
 from .filters import Pipeline, Undecodable, pipeline_of
 from .layout import fill_value
 from .plain import PlainReader, is_native, verify_checksums
+from .room import Bytes
 
 #: Bands have at least this many bytes where the dataset is large enough, to spread the overhead.
 BAND_BYTES = 2**20
 #: Larger chunks are left to HDF5.
 MAX_BAND_BYTES = 16 * 2**20
 
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Stored = tuple[int, int, int]
 
 
@@ -40,8 +40,6 @@ class Reader:
         Bytes of one row: all elements with the same first index.
     step
         Bands should begin at multiples of this many rows; then no chunk is decoded twice.
-    dtype
-        NumPy type of the elements.
     size
         Bytes of all rows.
     parallel
@@ -58,7 +56,6 @@ class Reader:
         self.size = self.shape[0] * self.row_bytes
         self.step = min(self.chunks[0], self.shape[0]) if self.chunks else 1
         self.pipeline: Pipeline | None = pipeline_of(source) if self.chunks else None
-        self.dtype = source.dtype
         self._direct = self.pipeline is not None and self.pipeline.known
         self._handle = descriptor(source)
         #: Where the file has the whole dataset in one piece.

@@ -15,7 +15,8 @@ from .cut import Cut, cut_of, strips
 from .encode import SMOOTH, STANDARD, STRIP, Encoding, plain, shuffled
 from .parallel import Helpers
 from .plugins import has_small_blocks
-from .reader import Bytes, Reader
+from .reader import Reader
+from .room import Bytes
 
 #: Encodings are compared on the first sample; those chosen get at least so many.
 SAMPLES = 4
