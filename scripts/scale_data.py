@@ -11,13 +11,14 @@ written by the code that a run calls. `--prepare` prepares all of it for real, t
 from __future__ import annotations
 
 import argparse
-import copy
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -49,15 +50,29 @@ datasets:
 _FEATURES = ("area_um", "deform", "frame", "time")
 #: Time of all source files, ns.
 _TIME = 1_710_955_800 * 10**9
+#: Marks thousands of jobs as done at once: Snakemake's own way does it one by one, with a pause each.
+_TOUCH = """
+from unittest import mock
+import snakemake.executors.touch
+from snakemake.cli import main
+with mock.patch("snakemake.executors.touch.time"):
+    main()
+"""
+#: A measurement that was prepared for real, and what its pictures are made of.
+Known = tuple[Record, dict[str, Any]]
 
 
-def snakemake(work: Path, *options: str) -> list[str]:
+def snakemake(work: Path, *options: str, start: Sequence[str] = ("-m", "snakemake")) -> list[str]:
     """Return the command line of a run."""
     return [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")),
+        *(sys.executable, *start, "--snakefile", str(ROOT / "Snakefile")),
         *("--directory", str(work), "--configfile", str(work / "config.yaml")),
         *("--cores", str(os.cpu_count() or 1), *options),
     ]
+
+
+def _quietly(command: list[str]) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def source_paths(measurements: int, datasets: int) -> list[str]:
@@ -85,33 +100,51 @@ def prepare(work: Path, measurements: int, datasets: int) -> None:
     for seed, path in enumerate(source_paths(measurements, datasets)):
         write_tiny(work / "source" / path, seed)
     set_times(work / "source")
-    subprocess.run(snakemake(work), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _quietly(snakemake(work))
 
 
 def multiply(template: Path, work: Path, measurements: int, datasets: int) -> None:
     """Make a work directory of many measurements from one that was prepared for real."""
     _new(work)
     here, there = Workdir(work), Workdir(template)
-    known = [r for i in load_inventory(there.inventory) if (r := load_record(there, i.measurement))]
+    known = [_known(there, item) for item in load_inventory(there.inventory)]
     for number, path in enumerate(source_paths(measurements, datasets)):
-        _write_sparse(work / "source" / path, known[number % len(known)].files[0].size, _TIME)
+        _write_sparse(work / "source" / path, known[number % len(known)][0].files[0].size, _TIME)
     config = read_json(there.config)
     config["input"]["root"] = [str(work / "source")]
     here.state.mkdir(parents=True)
     shutil.copy(there.config, here.config)
     with _without_reading_or_syncing():
-        found = discover(config, here)
-        for number, item in enumerate(found.items):
-            _write_record(here, item, known[number % len(known)], there)
+        items = discover(config, here).items
+        _share(range(len(items)), lambda n: _write_record(here, items[n], *known[n % len(known)]))
         _write_stamps(here)
     # Snakemake's notes about each job, and the report of the end of the run.
-    subprocess.run(
-        snakemake(work, "--touch", "--forceall"),
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    subprocess.run(snakemake(work), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    at_once = ("--cores", str(measurements), "--scheduler", "greedy")
+    _quietly(snakemake(work, "--touch", "--forceall", *at_once, start=("-c", _TOUCH)))
+    _quietly(snakemake(work))
+
+
+def _known(template: Workdir, item: Item) -> Known:
+    record = load_record(template, item.measurement)
+    assert record is not None, item
+    return record, read_json(template.portrait(item.measurement))
+
+
+def _share(things: Sequence[Any], do: Callable[[Any], None]) -> None:
+    """Do something with each of many things, in as many forked processes as there are cores."""
+    context, parts = multiprocessing.get_context("fork"), os.cpu_count() or 1
+
+    def work(part: int) -> None:
+        for thing in things[part::parts]:
+            do(thing)
+
+    processes = [context.Process(target=work, args=(part,)) for part in range(parts)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise SystemExit("a process that wrote a part of the work directory failed")
 
 
 @contextmanager
@@ -132,32 +165,40 @@ def _write_sparse(path: Path, size: int, mtime_ns: int) -> None:
     os.utime(path, ns=(mtime_ns, mtime_ns))
 
 
-def _write_record(work: Workdir, item: Item, known: Record, template: Workdir) -> None:
+def _write_record(work: Workdir, item: Item, known: Record, pictures: dict[str, Any]) -> None:
     """Write prepared file, pictures and record of a measurement as if it had been prepared."""
-    record = copy.deepcopy(known)
-    record.measurement, record.dataset, record.root = item.measurement, item.dataset, item.root
-    record.files = [SourceFile(f.path, f.size, f.mtime_ns) for f in item.files]
-    record.content = f"xxh3-128:{key_of(item.measurement) * 2}"
-    record.check_key = recipes.check_key(record.body_key, record.content)
-    target = work.datasets / item.dataset / item.name
-    prepared: dict[str, Any] = record.prepared
-    _write_sparse(target, prepared["size"], prepared["mtime_ns"])
-    prepared |= {"name": item.name, "sha256": key_of(item.measurement, "prepared") * 4}
-    pictures = read_json(template.portrait(known.measurement))
-    record.portrait["key"] = pictures["key"] = portrait.key_for(record)
-    write_text(work.portrait(item.measurement), to_json(pictures))
+    content = f"xxh3-128:{key_of(item.measurement) * 2}"
+    made = {"name": item.name, "sha256": key_of(item.measurement, "prepared") * 4}
+    record = replace(
+        known,
+        measurement=item.measurement,
+        dataset=item.dataset,
+        root=item.root,
+        files=[SourceFile(f.path, f.size, f.mtime_ns) for f in item.files],
+        content=content,
+        check_key=recipes.check_key(known.body_key, content),
+        prepared=known.prepared | made,
+    )
+    _write_sparse(
+        work.datasets / item.dataset / item.name, known.prepared["size"], known.prepared["mtime_ns"]
+    )
+    key = portrait.key_for(record)
+    record.portrait = known.portrait | {"key": key}
+    write_text(work.portrait(item.measurement), to_json(pictures | {"key": key}))
     save_record(work, record)
 
 
 def _write_stamps(work: Workdir) -> None:
     """Write what the jobs of all batches and groups leave behind."""
-    plans = [read_json(path) for path in sorted((work.state / "batches").glob("*.json"))]
-    for stage in ("compress", "check", "merge_metadata"):
-        for plan in plans:
+
+    def write(path: Path) -> None:
+        plan = read_json(path)
+        for stage in ("compress", "check", "merge_metadata"):
             write_stamp(work, stage, plan["batch"], [e["measurement"] for e in plan["entries"]])
+
+    _share(sorted((work.state / "batches").glob("*.json")), write)
     write_text(work.state / "discover.done", to_json({"unfinished": []}))
-    for group in read_json(work.state / "plan.json")["groups"]:
-        run_group(work, group)
+    _share(sorted(read_json(work.state / "plan.json")["groups"]), lambda group: run_group(work, group))
 
 
 def main() -> int:
