@@ -16,18 +16,18 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from dcorflow.config import Config, resolve_config
-from dcorflow.discover.run import check_settings
 from dcorflow.errors import UsageError
 from dcorflow.files import key_of, read_json, to_json, write_if_changed
 from dcorflow.head import note_end, note_start
 from dcorflow.memory import LIMITED
 from dcorflow.progress import pass_of
 from dcorflow.secret import hide_token
-from dcorflow.server import adopt_facts, find_server
 from dcorflow.workdir import Workdir
+
+if TYPE_CHECKING:
+    from dcorflow.config import Config
 
 #: Lines of Snakemake's log that tell a user nothing and that no option silences.
 _NOISE = (
@@ -50,8 +50,21 @@ _began = time.monotonic()
 _stop_ticker: list[Callable[[], None]] = []
 
 
+def settings_of(workflow: Any, config: Mapping[str, Any]) -> Config:
+    """Return the validated settings; a job takes those that its head has validated and stored."""
+    if workflow.exec_mode != workflow.exec_mode.DEFAULT:
+        with contextlib.suppress(OSError, ValueError):
+            stored: Config = read_json(Workdir(Path.cwd()).config)
+            return stored
+    return settings_or_exit(config)
+
+
 def settings_or_exit(config: Mapping[str, Any]) -> Config:
     """Return the validated settings; end the run with one clear message where they are wrong."""
+    from dcorflow.config import resolve_config
+    from dcorflow.discover.run import check_settings
+    from dcorflow.server import adopt_facts
+
     try:
         settings = resolve_config(config, Path.cwd())
         adopt_facts(settings["upload"].get("server"), Workdir(Path.cwd()), ask=True)
@@ -62,6 +75,8 @@ def settings_or_exit(config: Mapping[str, Any]) -> Config:
 
 def server_or_exit(settings: Config) -> None:
     """End the run with one clear message where an upload is asked for and no server is named."""
+    from dcorflow.server import find_server
+
     try:
         find_server(settings["upload"].get("server"))
     except UsageError as error:

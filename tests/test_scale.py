@@ -15,11 +15,13 @@ from typing import ClassVar
 import bench_scale
 import pytest
 import scale_data
+import yaml
 from runs import REPOSITORY, Comparison, Run, later, snapshot
+from snakemake_interface_executor_plugins.settings import ExecMode
 
 from dcorflow.discover.unfinished import unfinished_groups
-from dcorflow.files import key_of, to_json, write_text
-from dcorflow.run import groups_to_run, uploads_to_run
+from dcorflow.files import key_of, read_json, to_json, write_text
+from dcorflow.run import groups_to_run, settings_of, uploads_to_run
 from dcorflow.workdir import Workdir
 
 
@@ -112,6 +114,30 @@ def test_parsing_the_snakefile_imports_only_what_every_job_needs(made):
     loaded, _ = watched("\n".join([*(f"import {name}" for name in sorted(named)), settings]), work)
     assert named <= loaded
     assert loaded & {*HEAVY, "dcorflow.report", "dcorflow.compress", "dcorflow.engine"} == set()
+
+
+def test_a_job_takes_the_settings_that_its_head_has_validated(made, monkeypatch):
+    work = Workdir(made[1].work)
+    taken = """
+from snakemake_interface_executor_plugins.settings import ExecMode
+from types import SimpleNamespace
+import dcorflow.run
+settings = dcorflow.run.settings_of(SimpleNamespace(exec_mode=ExecMode.REMOTE), {"input": "unread"})
+assert settings == dcorflow.run.read_json(dcorflow.run.Workdir(dcorflow.run.Path.cwd()).config)
+"""
+    loaded, _ = watched(taken, work.root)
+    assert "dcorflow.run" in loaded
+    assert loaded & {"jsonschema", "dcorflow.config", "dcorflow.discover"} == set()
+    # a head reads its own, and so does a job where none are stored
+    given = yaml.safe_load((work.root / "config.yaml").read_text(encoding="utf-8"))
+    given["input"]["min_age"] = 7
+    monkeypatch.chdir(work.root)
+    assert settings_of(SimpleNamespace(exec_mode=ExecMode.DEFAULT), given)["input"]["min_age"] == 7
+    job = SimpleNamespace(exec_mode=ExecMode.SUBPROCESS)
+    assert settings_of(job, given) == read_json(work.config)
+    monkeypatch.chdir(work.root.parent)
+    given["input"]["root"] = str(work.root / "source")
+    assert settings_of(job, given)["input"]["min_age"] == 7
 
 
 def test_the_head_of_a_run_needs_nothing_of_hdf5_before_it_has_work(made):

@@ -16,7 +16,7 @@ from dcorflow.run import (
     note_limits,
     quiet,
     server_or_exit,
-    settings_or_exit,
+    settings_of,
     start_run,
     uploads_to_run,
 )
@@ -25,7 +25,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join([workflow.basedir, os.environ.get("
 
 STATE = "results/.state"
 DCORFLOW = f"{sys.executable} -m dcorflow"
-SETTINGS = settings_or_exit(config)
+SETTINGS = settings_of(workflow, config)
 
 add_last_lines(config)
 quiet(workflow)
