@@ -131,7 +131,7 @@ def _handler(
     work: Workdir, stage: Stage, plan: dict[str, Any], threads: int
 ) -> Callable[[dict[str, Any]], Record | None]:
     """Return the function that does a stage for one entry of the plan."""
-    from dcorflow.compress.prepare import Entry, prepare
+    from dcorflow.compress.prepare import Entry, Replaced, prepare
 
     edits = plan["edits"]
     if stage == "compress":
@@ -146,7 +146,17 @@ def _handler(
         if pictures:
             import dcorflow.portrait.make  # noqa: F401  (before workers are forked)
         return lambda e: check(Entry.from_dict(e), work, threads, scan, pictures)
-    return lambda e: merge_metadata(Entry.from_dict(e), edits[e["measurement"]], work, scan, pictures)
+
+    def merge(e: dict[str, Any]) -> Record | None:
+        entry, wanted = Entry.from_dict(e), edits[e["measurement"]]
+        try:
+            return merge_metadata(entry, wanted, work, scan, pictures)
+        except Replaced:  # made anew, as at the next run
+            prepare(entry, plan["prepare"], wanted, work, threads)
+            check(entry, work, threads, scan, pictures)
+            return merge_metadata(entry, wanted, work, scan, pictures)
+
+    return merge
 
 
 def _answerer(work: Workdir, stage: Stage, plan: dict[str, Any], threads: int) -> Callable[[int], Answer]:

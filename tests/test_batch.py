@@ -11,7 +11,7 @@ import pytest
 import recipes
 from demo_tdms import write_tdms
 
-from dcorflow import batch
+from dcorflow import batch, integrity
 from dcorflow.batch import Attempts, read_batch, run_batch, write_stamp
 from dcorflow.compress import prepare as preparing
 from dcorflow.errors import UsageError
@@ -75,6 +75,19 @@ def strange_worker(monkeypatch, body):
     }
     exec(f"def strange(entry, *rest):\n    quiet()\n    {body}\n    return plain(entry, *rest)\n", names)
     monkeypatch.setattr(preparing, "prepare", names["strange"])
+
+
+def end_once_before(monkeypatch, module, name, flag):
+    """Let a process be killed in front of the first call of a function."""
+    plain = getattr(module, name)
+
+    def strange(*arguments):
+        if not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(*arguments)
+
+    monkeypatch.setattr(module, name, strange)
 
 
 class TestAttempts:
@@ -162,6 +175,35 @@ class TestRun:
         plan(work, raw, ("bad.rtdc", *NAMES), {"two": [edit]})
         with pytest.raises(pytest.fail.Exception):
             run_batch(work, "merge_metadata", "b1", 2)
+
+    @pytest.mark.parametrize("name", ["one.rtdc", "M1_data.tdms"])
+    def test_a_worker_that_ends_between_file_and_record_leaves_no_half_edit(
+        self, tmp_path, raw, monkeypatch, capfd, name
+    ):
+        """Not even where the tail of the file that lies there changed other pages than the recorded one."""
+        write_tdms(raw, "M1_data", 10, 5)
+        edit = ["setup:medium", "water", "replace", "folder override", "w"]
+        made = {}
+        for place in ("undisturbed", "disturbed"):
+            work = Workdir(tmp_path / place)
+            [measurement] = plan(work, raw, [name])
+            for stage in ("compress", "check", "merge_metadata"):
+                assert run_batch(work, stage, "b1", 1)[:2] == (1, 0)
+            plan(work, raw, [name], {measurement: [edit]})
+            if place == "disturbed":
+                end_once_before(monkeypatch, integrity, "save_record", tmp_path / "ended")
+            assert run_batch(work, "merge_metadata", "b1", 1)[:2] == (1, 0)
+            made[place] = (
+                load_record(work, measurement),
+                (work.datasets / "a" / f"{measurement}.rtdc").read_bytes(),
+            )
+        assert "SIGKILL" in capfd.readouterr().err
+        (wanted, bytes_wanted), (found, bytes_found) = made["undisturbed"], made["disturbed"]
+        assert "water" in [e["new"] for e in found.edits]
+        assert found.edits == wanted.edits and bytes_found == bytes_wanted
+        place = Workdir(tmp_path / "disturbed").datasets / "a" / found.prepared["name"]
+        assert found.prepared["mtime_ns"] == place.stat().st_mtime_ns
+        assert found.prepared["sha256"] == wanted.prepared["sha256"]
 
     def test_an_exception_in_one_does_not_stop_others(self, work, raw, monkeypatch, capfd):
         strange_worker(monkeypatch, "if entry.measurement == 'two': raise ZeroDivisionError('odd\\n thing')")

@@ -325,6 +325,10 @@ class _Unchanged(Exception):
     """Other edits gave the same bytes."""
 
 
+class Replaced(Exception):
+    """A prepared file is not the one that its record describes: a job ended between the two."""
+
+
 def replace_tail(record: Record, edits: list[list[Any]], work: Workdir) -> Record:
     """Apply other edits to a prepared file without touching its data.
 
@@ -334,12 +338,18 @@ def replace_tail(record: Record, edits: list[list[Any]], work: Workdir) -> Recor
     ------
     OSError
         Where the file cannot be copied or written; it then stays as it was.
+    Replaced
+        Where the file is another one than the record's: what takes off the tail of that one would
+        leave parts of the other in place.
     """
     target = work.datasets / record.dataset / record.prepared["name"]
     before = record.restore
     try:
         with replacing(target) as temp:
             copy_file(target, temp)
+            stat = target.stat()  # after the copy, as another job may be at work
+            if (stat.st_size, stat.st_mtime_ns) != (record.prepared["size"], record.prepared["mtime_ns"]):
+                raise Replaced(str(target))
             restore_body(temp, before)
             _add_tail(record, temp, edits, values_before(record.metadata, record.edits))
             if record.restore["pages"] == before["pages"] and same_tail(temp, target, before):
