@@ -18,8 +18,9 @@ import pytest
 from demo_data import write_measurement
 from runs import REPOSITORY, leftovers, sha256
 
+from dcorflow.compress.single import compress_file
 from dcorflow.compress.verify import verify
-from dcorflow.errors import explain_os_error
+from dcorflow.errors import MeasurementError, explain_os_error
 
 #: Times that a run is killed.
 KILLS = 50
@@ -150,6 +151,12 @@ def test_limit_of_file_size(source: Path, tmp_path: Path) -> None:
 def test_words_for_what_ends_a_write(code: int) -> None:
     words = explain_os_error(OSError(code, os.strerror(code)))
     assert words and "run again" in words
+
+
+def test_source_vanishes_at_the_very_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    with pytest.raises(MeasurementError, match=r"gone\.rtdc: it vanished"):
+        compress_file(tmp_path / "gone.rtdc", tmp_path / "out.rtdc", "compat", False, 1)
 
 
 @pytest.mark.parametrize("how", ["unlink", "truncate", "grow", "replace"])

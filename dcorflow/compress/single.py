@@ -30,7 +30,10 @@ def compress_file(
         raise UsageError(f"{path_out}: the name of the output must end in .rtdc")
     if path_out.exists() and path_out.samefile(path_in):
         raise UsageError(f"{path_out}: input and output are the same file; choose another output")
-    stat = path_in.stat()
+    try:
+        stat = path_in.stat()
+    except FileNotFoundError as error:  # since it was looked at
+        raise MeasurementError(f"{path_in}: it vanished", "environment") from error
     files = [SourceFile(path_in.name, stat.st_size, stat.st_mtime_ns)]
     kind = "tdms" if path_in.suffix.lower() == ".tdms" else "rtdc"
     entry = Entry("", "", path_out.name, "", path_in.absolute().parent, kind, files)

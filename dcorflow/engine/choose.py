@@ -34,6 +34,9 @@ STANDARD_ERRORS, DEVIATION = 3.0, 0.006
 SIZE_WORTH = {"compat": 0.1, "best": 0.3}
 #: What a chunk takes beside its encoding, in milliseconds on the scale of `Encoding.cost`.
 CHUNK_COST = 0.013
+#: What chunks of twice the rows of others cost, on the same scale: it takes up to 1.5 times as long to
+#: read single events from them, which is only worth it where the others do not come into question.
+ROWS_COST = 1.0
 
 
 @dataclass
@@ -115,6 +118,7 @@ def choose(
         ``"compat"`` or ``"best"``: how much time a smaller file is worth.
     """
     worth = SIZE_WORTH[encoder] * 100
+    rows = min(cut.chunks[0] for cut in ratios)
     options: list[tuple[float, float, Cut, Mix]] = []
     for cut, encodings in ratios.items():
         for group in dict.fromkeys((e.shuffle, e.block) for e in encodings):
@@ -122,6 +126,7 @@ def choose(
             goals = (goal, *(0.995 * r for r in members.values() if r < goal))
             for cost, size, mix in filter(None, (best_mix(members, g) for g in goals)):
                 total = cost + CHUNK_COST * 1e6 / cut.chunk_bytes + worth * size
+                total += ROWS_COST * (cut.chunks[0] / rows - 1)
                 options.append((total, size, cut, mix))
     return min(options, key=lambda option: option[:2])[2:] if options else None
 

@@ -82,6 +82,12 @@ class Encoding:
             return lambda data: compress(filters.shuffle(data, itemsize))
         return compress
 
+    @property
+    def direct(self) -> plugins.PluginZstd | None:
+        """What encodes chunks from address to address, None where that is not all that is done."""
+        compressor = self._compressor()
+        return compressor if isinstance(compressor, plugins.PluginZstd) and self.shuffle == "none" else None
+
     def _compressor(self) -> Compressor:
         # One context per thread: they hold tables of some MB and must not be shared.
         known: dict[Encoding, Compressor] | None = getattr(_local, "known", None)

@@ -16,9 +16,11 @@ from .attributes import TextChange, copy_attributes
 from .choose import Account, Credit, Mix
 from .cut import Cut, cut_of, tuned_chunks
 from .digest import Canonical, Hasher
+from .early import Early
 from .encode import STANDARD, Encoding, shuffled
 from .errors import Copied
-from .filters import BITSHUFFLE, SHUFFLE, add_fletcher32
+from .filters import BITSHUFFLE, SHUFFLE
+from .pack import Pack, pack
 from .parallel import ALONE, Helpers
 from .plain import hasher_of
 from .reader import Reader, band_rows
@@ -44,11 +46,11 @@ class Task(NamedTuple):
 
 
 class Done(NamedTuple):
-    """Encoded rows: content for the digest, chunks by offset, their bytes; see `Account.add`."""
+    """Encoded rows: content for the digest, their chunks, all bytes of these; see `Account.add`."""
 
     encoding: Encoding
     content: Any
-    chunks: list[tuple[tuple[int, ...], Bytes]]
+    pack: Pack
     size: int
     probe: tuple[float, float] | None
 
@@ -80,17 +82,13 @@ class _Encode:
     def __call__(self, task: Task) -> Done:
         reader, base, cut = self.sizes.reader, self.sizes.base, self.cut
         data = task.data if task.data is not None else reader.band(task.start, task.stop)
-        chunks, probe = [], None
-        encode = task.encoding.encoder(reader.itemsize)
-        for offset, part in cut.parts(data, task.start):
-            chunks.append((offset, np.frombuffer(add_fletcher32(encode(part)), np.uint8)))
-        entry = cut.index_bytes
+        made, probe = pack(cut.parts(data, task.start), task.encoding, reader.itemsize), None
         if task.probe:
             unit = max(cut.chunks[0], base.chunks[0])
-            head = sum(len(p) + entry for offset, p in chunks if offset[0] < task.start + unit)
+            head = made.size(cut.index_bytes, task.start + unit)
             probe = (head, self.sizes.standard(data[: unit * reader.row_bytes]))
-        size = sum(len(payload) + entry for _, payload in chunks)
-        return Done(task.encoding, self.canonical.of_bytes(data), chunks, size, probe)
+        content = self.canonical.of_bytes(data)
+        return Done(task.encoding, content, made, made.size(cut.index_bytes), probe)
 
 
 class FastCopy:
@@ -122,6 +120,7 @@ class FastCopy:
         self.change = change
         self.source, self.target, self.name = source, target, name
         self.credit = credit
+        self.early = Early(target.file)
         self.reader = Reader(source)
         self.fill = lay.fill_value(source)
         self.base = lay.base_layout(source)
@@ -146,6 +145,7 @@ class FastCopy:
                 hasher.update_bytes(content)
             for offset, raw in kept:
                 dataset.id.write_direct_chunk(offset, raw)
+                self.early.wrote(len(raw))
         return self._finish(dataset, hasher, layout, "passed through")
 
     def encode(self, encoder: Literal["compat", "best"]) -> Copied | None:
@@ -175,6 +175,7 @@ class FastCopy:
 
     def _finish(self, dataset: h5py.Dataset, hasher: Hasher, layout: lay.Layout, words: str) -> Copied:
         left = tuple(copy_attributes(self.source, dataset, self.change))
+        self.early.begin()
         stored = dataset.id.get_storage_size()
         return Copied(hasher.digest(), lay.decoded_bytes(layout), stored, words, left)
 
@@ -190,22 +191,22 @@ class FastCopy:
             # Only the two that are most often the smallest: each costs time for every file.
             promising = shuffled(reader.itemsize, math.prod(chunks))
             ways += [(cut, e) for e in promising if e.words in SMALL_WORDS]
-        results: list[tuple[int, Cut, Encoding, list[tuple[tuple[int, ...], bytes]]]] = []
+        results: list[tuple[int, Cut, Encoding, Pack]] = []
         for way, encoding in ways:
             if encoding is not STANDARD and data.size > SMOOTH_FROM * results[0][0]:
                 break
-            parts = [(offset, encoding.encode(p, reader.itemsize)) for offset, p in way.parts(data)]
-            total = sum(len(part) + way.overhead for _, part in parts)
-            results.append((total + (encoding.shuffle != "none") * FILTER_BYTES, way, encoding, parts))
-        total, cut, encoding, parts = min(results, key=lambda result: result[0])
+            made = pack(way.parts(data), encoding, reader.itemsize)
+            total = made.size(way.index_bytes)
+            results.append((total + (encoding.shuffle != "none") * FILTER_BYTES, way, encoding, made))
+        total, cut, encoding, made = min(results, key=lambda result: result[0])
         if self.tiled and total > self.sampler.sizes.standard(data):
             return None
         layout = self._layout(cut.chunks, encoding)
         dataset = lay.create(self.target, self.name, layout, self.fill)
         hasher = hasher_of(self.source)
         hasher.update_bytes(hasher.canonical.of_bytes(data))
-        for offset, part in parts:
-            dataset.id.write_direct_chunk(offset, add_fletcher32(part))
+        for offset, payload in made.stored():
+            dataset.id.write_direct_chunk(offset, payload)
         return self._finish(dataset, hasher, layout, encoding.words)
 
     def _tasks(self, rows: int, account: Account | None) -> Iterator[Task]:
@@ -229,9 +230,10 @@ class FastCopy:
         for done in self.helpers.ordered(tasks, work, rows * reader.row_bytes, reader.size):
             hasher.update_bytes(done.content)
             mask = skip if done.encoding.shuffle == "none" else 0
-            for offset, payload in done.chunks:
+            for offset, payload in done.pack.stored():
                 dataset.id.write_direct_chunk(offset, payload, mask)
             written += done.size
+            self.early.wrote(done.size)
             if account is not None:
                 account.add(done.encoding, done.size, done.probe)
         if account is not None:

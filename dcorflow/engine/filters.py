@@ -1,4 +1,4 @@
-"""Decode stored chunks without HDF5, so that threads can do it side by side.
+"""Decode stored chunks without HDF5, so that processes can do it side by side.
 
 The filter numbers and options are those of HDF5 (H5Zpublic.h) and of the registered plugins
 (https://github.com/HDFGroup/hdf5_plugins). A pipeline is applied first to last when a chunk is
@@ -16,10 +16,8 @@ import h5py
 import numpy as np
 import zstandard
 from isal import igzip_lib, isal_zlib
-from numcodecs import Shuffle
-from numcodecs.fletcher32 import Fletcher32
 
-from .plugins import bitshuffle, bitshuffle_library
+from .plugins import bitshuffle, bitshuffle_library, fletcher32
 
 GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3
 BITSHUFFLE, ZSTD = 32008, 32015
@@ -27,7 +25,6 @@ BITSHUFFLE, ZSTD = 32008, 32015
 CHECKSUM_BYTES = 4
 
 _local = threading.local()
-_fletcher32 = Fletcher32()
 _GZIP_ERROR: Any = igzip_lib.IsalError  # its stub calls it an instance
 
 
@@ -149,15 +146,21 @@ def verify_fletcher32(data: Any) -> Any:
     """Return `data` without its checksum (the last 4 bytes) after comparing it."""
     if len(data) <= CHECKSUM_BYTES:
         raise Undecodable(f"only {len(data)} bytes are stored, too few for data and checksum")
-    try:
-        return _fletcher32.decode(data)
-    except (RuntimeError, ValueError) as error:
-        raise Undecodable("the Fletcher-32 checksum does not match the stored bytes") from error
+    content = memoryview(data)[:-CHECKSUM_BYTES]
+    if checksum(content) != bytes(data[-CHECKSUM_BYTES:]):
+        raise Undecodable("the Fletcher-32 checksum does not match the stored bytes")
+    return content
 
 
-def add_fletcher32(data: bytes) -> bytes:
-    """Return `data` with its checksum appended, as HDF5's filter does."""
-    return _fletcher32.encode(data)
+def checksum(data: Any) -> bytes:
+    """Return the Fletcher-32 checksum of at least one byte, as HDF5's filter appends it."""
+    function = fletcher32()
+    if function is None:
+        from numcodecs.fletcher32 import Fletcher32
+
+        return bytes(Fletcher32().encode(bytes(data)))[-CHECKSUM_BYTES:]
+    array = np.frombuffer(data, np.uint8)
+    return function(array.ctypes.data, array.size).to_bytes(CHECKSUM_BYTES, "little")
 
 
 def decode_zstd(data: Any, size: int) -> bytes:
@@ -190,9 +193,15 @@ def decode_gzip(data: Any, size: int) -> bytes:
 
 def shuffle(data: Any, itemsize: int) -> Any:
     """Apply HDF5's byte shuffle."""
-    return data if itemsize == 1 else Shuffle(itemsize).encode(data)
+    return data if itemsize == 1 else _shuffle(itemsize).encode(data)
 
 
 def unshuffle(data: Any, itemsize: int) -> Any:
     """Undo HDF5's byte shuffle."""
-    return data if itemsize <= 1 else Shuffle(itemsize).decode(data)
+    return data if itemsize <= 1 else _shuffle(itemsize).decode(data)
+
+
+def _shuffle(itemsize: int) -> Any:
+    from numcodecs import Shuffle  # all its codecs take 0.04 s to be imported; few files need it
+
+    return Shuffle(itemsize)

@@ -1,28 +1,43 @@
-"""Functions of the filters that hdf5plugin registers, called past HDF5 so that threads can.
+"""Functions of HDF5 and of the filters that hdf5plugin registers, called without h5py and its lock.
 
-These are the shared libraries that HDF5 itself loads to read and write such chunks. What is
-missing in them (another build of the plugins) is done without: callers ask first.
+These are the shared libraries that HDF5 itself uses to read and write such chunks. What is
+missing in them (another build) is done without: callers ask first.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 from typing import Any
 
+import h5py.defs
 import hdf5plugin
 import numpy as np
 
 
 def _load(plugin: str, functions: dict[str, tuple[Any, list[Any]]]) -> ctypes.CDLL | None:
+    """Return the library of a plugin, or h5py's with HDF5 behind it for "", if it has the functions."""
     try:
-        library = ctypes.CDLL(hdf5plugin.get_config().registered_filters[plugin])
+        path = hdf5plugin.get_config().registered_filters[plugin] if plugin else h5py.defs.__file__
+        library = ctypes.CDLL(path)
         for name, (result, arguments) in functions.items():
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError, TypeError, KeyError):
         return None
     return library
+
+
+@functools.cache
+def fletcher32() -> Callable[[int, int], int] | None:
+    """Return HDF5's checksum (address, bytes) of at least one byte; None where HDF5 hides it.
+
+    `H5_checksum_fletcher32` of HDF5's src/H5checksum.c.
+    """
+    name = "H5_checksum_fletcher32"
+    library = _load("", {name: (ctypes.c_uint32, [ctypes.c_void_p, ctypes.c_size_t])})
+    return None if library is None else getattr(library, name)
 
 
 @functools.cache
@@ -143,24 +158,34 @@ class PluginZstd:
             if library.ZSTD_isError(library.ZSTD_CCtx_setParameter(self._context, _PARAMETERS[name], value)):
                 raise ValueError(f"Zstandard refuses {name} {value}")
         # Room for a chunk, kept: to be given fresh pages each time takes longer than fast encodings.
-        self._room, self._chunk, self._address = np.empty(0, np.uint8), -1, 0
+        self._room = np.empty(0, np.uint8)
+
+    def bound(self, size: int) -> int:
+        """Return how many bytes `size` bytes take at most."""
+        # Each block may add some bytes to what cannot be compressed; none is below 1 KiB.
+        return int(self._library.ZSTD_compressBound(size)) + size // 256
 
     def compress(self, data: Any) -> bytes:
         """Return `data` as one frame."""
         source = np.frombuffer(data, np.uint8)
-        # Each block may add some bytes to what cannot be compressed; none is below 1 KiB.
-        count = source.size
-        if self._chunk != count:
-            bound = self._library.ZSTD_compressBound(count) + count // 256
-            self._room, self._chunk = np.empty(bound, np.uint8), count
-            self._address = self._room.ctypes.data
-        room = self._room
-        size = self._library.ZSTD_compress2(
-            self._context, self._address, room.size, source.ctypes.data, count
-        )
-        if self._library.ZSTD_isError(size):
-            raise MemoryError(f"Zstandard cannot compress {source.size} bytes")
-        return room[:size].tobytes()
+        bound = self.bound(source.size)
+        if self._room.size < bound:
+            self._room = np.empty(bound, np.uint8)
+        size = self.compress_into(source.ctypes.data, source.size, self._room.ctypes.data, bound)
+        return self._room[:size].tobytes()
+
+    def compress_into(self, address: int, size: int, target: int, room: int) -> int:
+        """Write `size` bytes at an address as one frame to another; return the bytes that it takes.
+
+        Parameters
+        ----------
+        room
+            Bytes that may be written, see `bound`.
+        """
+        done: int = self._library.ZSTD_compress2(self._context, target, room, address, size)
+        if self._library.ZSTD_isError(done):
+            raise MemoryError(f"Zstandard cannot compress {size} bytes")
+        return done
 
     def __del__(self) -> None:
         if getattr(self, "_context", None):

@@ -59,6 +59,12 @@ class Room:
         self._used = start + size
         return self._memory[start : start + size]
 
+    def trim(self, memory: Bytes, size: int) -> None:
+        """Take back what follows the first bytes of memory that `empty` gave last."""
+        start = memory.ctypes.data - self._address
+        if start + memory.size == self._used:
+            self._used = start + size
+
     def pack(self, value: Any) -> Packed:
         """Return `value` as bytes that go through a pipe, its arrays in the room."""
         parts: list[pickle.PickleBuffer] = []
@@ -115,3 +121,10 @@ def empty(size: int) -> Bytes:
     """Return new memory of `size` bytes; in a helper, where its parent sees it."""
     found = _current.empty(size) if _current is not None else None
     return np.empty(size, np.uint8) if found is None else found
+
+
+def trim(memory: Bytes, size: int) -> Bytes:
+    """Return the first bytes of memory that `empty` gave last; the rest can be given again."""
+    if _current is not None:
+        _current.trim(memory, size)
+    return memory[:size]
