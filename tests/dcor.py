@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,44 @@ LAB = REPOSITORY / "scripts" / "dcor_lab" / "dcor_lab.py"
 #: The circle and the collection that exist on the server.
 CIRCLE, COLLECTION = "my-circle", "my-collection"
 _PATIENCE = 300
+
+
+class Another:
+    """A CKAN of one test.
+
+    Parameters
+    ----------
+    folder
+        Of the server whose database and so on it has.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as place:
+            place.bind(("127.0.0.1", 0))
+            self.port = place.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        ckan = Path(os.environ.get("DCOR_LAB_VENV", REPOSITORY / ".venv" / "dcor_lab")) / "bin" / "ckan"
+        command = [ckan, "run", "-H", "127.0.0.1", "-p", str(self.port), "--disable-reloader", "--threaded"]
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        with (self.folder / "log" / f"ckan-{self.port}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env=environment | {"CKAN_INI": str(self.folder / "ckan.ini")}, stdout=log, stderr=log
+            )
+        end = time.monotonic() + _PATIENCE
+        while self.process.poll() is None and time.monotonic() < end:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            time.sleep(0.05)
+        raise OSError(f"another CKAN did not start; see {log.name}")
+
+    def kill(self) -> None:
+        """End it in the middle of whatever it does."""
+        self.process.kill()
+        self.process.wait()
 
 
 @dataclass
@@ -92,6 +131,23 @@ class Dcor:
     def rest(self) -> None:
         """Let the worker take no further job."""
         self._redis("set", "rq:suspended", "1")
+
+    @contextlib.contextmanager
+    def another(self) -> Iterator[Another]:
+        """Start one more CKAN before the same database, search index and object store, to be killed."""
+        made = Another(self.folder)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.kill()
+
+    def index(self, path: str, data: Any = None, kind: str = "application/json") -> list[dict[str, Any]]:
+        """Ask the search index; return the documents that were found."""
+        address = f"http://127.0.0.1:{int(self.s3.rpartition(':')[2]) - 1}/solr/ckan/{path}"
+        answer = requests.post(address, data=data, headers={"Content-Type": kind}, timeout=60)
+        answer.raise_for_status()
+        return answer.json().get("response", {}).get("docs", [])
 
     def await_worker(self, done: Callable[[], bool]) -> None:
         """Wait until the worker has done something, however long that takes on a busy machine."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dcorflow.upload.api import SLOW, Api
+from dcorflow.upload.content import Content
 from dcorflow.upload.drafts import (
     marker_of,
     missing_supplements,
@@ -27,7 +28,7 @@ from dcorflow.upload.locks import title_lock
 from dcorflow.upload.manifest import Manifest, Resource
 from dcorflow.upload.preflight import Facts
 from dcorflow.upload.progress import Meter
-from dcorflow.upload.transfer import Transfer, look_into_store
+from dcorflow.upload.transfer import Transfer
 
 #: How often a draft that nobody had asked for again is looked for after a request without an answer.
 _LOOKS = 3
@@ -93,7 +94,7 @@ class DatasetUpload:
         self.settings, self.meter = settings, meter
         self.task, self.drafts = manifest.task_id, drafts
         self.patience = Patience(settings.retries, meter.say, meter.stop)
-        self._seen: set[tuple[str, str]] = set()  # (resource id, ETag) compared with the object store
+        self.content = Content(api)
         self._drafts = 0
         self._step = ""
 
@@ -156,7 +157,8 @@ class DatasetUpload:
         for number in range(looks):
             if number and self.meter.stop.wait(2 * number):
                 raise Stopped
-            if drafts := own_drafts(self.api, self.facts.user_id, self.marker):
+            found = own_drafts(self.api, self.facts.user_id, self.marker)
+            if drafts := [d for d in found if not self.ledger.is_removed(self.task, d["id"])]:
                 return self._adopt(drafts)
         return ""
 
@@ -280,28 +282,8 @@ class DatasetUpload:
 
     def _compare(self, dataset_id: str, wanted: Resource, resource: dict[str, Any]) -> None:
         """Start over where a resource has other content than the file here."""
-        claims = {
-            "sha256": (resource.get("sha256"), wanted.sha256),
-            "ETag": (resource.get("etag"), wanted.etag),
-            "size": (resource.get("size"), wanted.size),
-        }
-        for what, (found, expected) in claims.items():
-            if found and found != expected:
-                self._abandon(dataset_id, f"{wanted.name} has {what} {found} there, {expected} here")
-        if (resource["id"], wanted.etag) in self._seen:
-            return
-        try:
-            etag, size = self._stored(dataset_id, wanted, resource)
-        except Refused as error:
-            if error.status == 404:
-                self._abandon(dataset_id, f"{wanted.name} is not in the object store")
-            if not resource.get("etag"):
-                raise Passing(f"the server has not computed the checksum of {wanted.name} yet") from error
-            etag, size = wanted.etag, wanted.size  # the server's own record was compared above
-        if (etag, size) != (wanted.etag, wanted.size):
-            what = f"ETag {etag} and {size} bytes there, {wanted.etag} and {wanted.size} bytes here"
-            self._abandon(dataset_id, f"{wanted.name} has {what}")
-        self._seen.add((resource["id"], wanted.etag))
+        if why := self.content.difference(dataset_id, wanted, resource):
+            self._abandon(dataset_id, why)
 
     def _send(self, shown: dict[str, Any], missing: list[Resource]) -> None:
         """Send files, several at a time, and add each run of them that is complete, in order."""
@@ -395,22 +377,8 @@ class DatasetUpload:
         if set(there) != set(wanted) or len(there) != len(shown["resources"]):
             raise UploadError(f"dataset {shown['id']} is final on the server with other resources than here")
         for name, resource in there.items():
-            for what, mine in (("sha256", wanted[name].sha256), ("etag", wanted[name].etag)):
-                if resource.get(what) and resource[what] != mine:
-                    raise UploadError(f"dataset {shown['id']} is final on the server with another {name}")
-            self._compare_final(shown["id"], wanted[name], resource)
+            if why := self.content.difference(shown["id"], wanted[name], resource):
+                raise UploadError(f"dataset {shown['id']} is final on the server with another {name}: {why}")
         if not self.ledger.last(self.task, "active", shown["id"]):
             self.ledger.add(self.task, "active", shown["id"], self.manifest.digest)
         return shown
-
-    def _compare_final(self, dataset_id: str, wanted: Resource, resource: dict[str, Any]) -> None:
-        known = (resource["id"], wanted.etag) in self._seen
-        if not known and self._stored(dataset_id, wanted, resource) != (wanted.etag, wanted.size):
-            raise UploadError(f"dataset {dataset_id} is final on the server with another {wanted.name}")
-
-    def _stored(self, dataset_id: str, wanted: Resource, resource: dict[str, Any]) -> tuple[str, int]:
-        """Return ETag and size in the object store; what is wrong is not believed at once."""
-        seen = look_into_store(self.api, dataset_id, resource)
-        if seen != (wanted.etag, wanted.size):
-            seen = look_into_store(self.api, dataset_id, resource)
-        return seen

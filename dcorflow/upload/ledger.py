@@ -145,9 +145,12 @@ class Ledger:
 
     def to_remove(self, task: str) -> list[str]:
         """Return the drafts of a task that were given up and may still be on the server."""
-        removed = {line.dataset_id for line in self.of(task) if line.event == "removed"}
         gone = (line.dataset_id for line in self.of(task) if line.event == "abandoned")
-        return [dataset_id for dataset_id in dict.fromkeys(gone) if dataset_id not in removed]
+        return [dataset_id for dataset_id in dict.fromkeys(gone) if not self.is_removed(task, dataset_id)]
+
+    def is_removed(self, task: str, dataset_id: str) -> bool:
+        """Return whether a draft of a task is gone; a search of the server may still show it."""
+        return self.last(task, "removed", dataset_id) is not None
 
     def sent(self, task: str, dataset_id: str) -> dict[tuple[str, str], str]:
         """Return (name, ETag) -> id of files that are in the store but were not added to the draft."""

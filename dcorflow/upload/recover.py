@@ -52,8 +52,10 @@ class Look:
         """Return (dataset, match) for every measurement that is on the server, wherever it came from."""
         found = []
         for manifest, rows in self.datasets():
-            for match in matches(self.api, self.work, self.seen, manifest, rows, set()):
-                found.append((manifest.dataset, match))
+            alike = self.patience.insist(
+                lambda m=manifest, r=rows: list(matches(self.api, self.work, self.seen, m, r, set()))  # type: ignore[misc]
+            )
+            found += [(manifest.dataset, match) for match in alike]
         return found
 
     def recover(self) -> tuple[list[str], list[str]]:
@@ -74,7 +76,8 @@ class Look:
             task = manifest.task_id
             if self.ledger.dataset_of(task):
                 continue
-            ids = [d["id"] for d in drafts if f" task {task} " in d["notes"]]
+            marked = [d["id"] for d in drafts if f" task {task} " in d["notes"]]
+            ids = [i for i in marked if self._shown(i).get("state") == "draft"]
             ids += [i for i in self._equal(manifest) if i not in ids]
             if len(ids) == 1:
                 self.ledger.add(task, "draft", ids[0], "recovered")
@@ -88,16 +91,21 @@ class Look:
         wanted = {r.name: r for r in manifest.resources}
         equal = []
         for dataset_id in self.seen.titled(manifest.fields["title"]):
-            try:
-                shown = self.patience.insist(lambda i=dataset_id: self.api.get("package_show", id=i))  # type: ignore[misc]
-            except Refused:
-                continue  # it is gone, or not to be seen
-            there = {r["name"]: r for r in shown["resources"]}
-            if shown["state"] not in ("draft", "active") or there.keys() != wanted.keys():
+            shown = self._shown(dataset_id)
+            there = {r["name"]: r for r in shown.get("resources", ())}
+            if shown.get("state") not in ("draft", "active") or there.keys() != wanted.keys():
                 continue
             if all(self._same(dataset_id, wanted[name], there[name]) for name in wanted):
                 equal.append(dataset_id)
         return equal
+
+    def _shown(self, dataset_id: str) -> dict[str, Any]:
+        """Return a dataset; empty where it is gone, though the search still finds it, or not to be seen."""
+        try:
+            shown: dict[str, Any] = self.patience.insist(lambda: self.api.get("package_show", id=dataset_id))
+        except Refused:
+            return {}
+        return shown
 
     def _same(self, dataset_id: str, mine: Resource, other: dict[str, Any]) -> bool:
         """Compare checksums; where the server has none yet, the object store has."""
