@@ -93,23 +93,31 @@ def groups_to_run(workflow: Any) -> list[str]:
 
 def uploads_to_run(workflow: Any, settings: Config) -> list[str]:
     """Return the groups of datasets whose upload job has something to do, or may have."""
+    from dcorflow.published import Publications
+    from dcorflow.server import find_server
+
     work, plan = Workdir(Path.cwd()), _plan()
     if _is_forced(workflow):
         return list(plan["groups"])
     key, due = key_of(settings["upload"]), set(_unfinished())
-    waiting = {g for g in plan["groups"] if not _is_uploaded(work, g, key)}
+    final = Publications(work, find_server(settings["upload"]["server"])).datasets
+    waiting = {g for g in plan["groups"] if not _is_uploaded(work, g, key, final)}
     # As for discover: Snakemake's notes, which show that it is another turn, may be lost.
     workflow.dag.forcefiles.update(str(work.stamp("upload", g).relative_to(work.root)) for g in waiting)
     return [g for g in plan["groups"] if g in due or g in waiting]
 
 
-def _is_uploaded(work: Workdir, group: str, settings: str) -> bool:
-    """Return whether an upload left nothing open since the tasks were written, with the same settings."""
+def _is_uploaded(work: Workdir, group: str, settings: str, final: set[str]) -> bool:
+    """Return whether an upload left nothing open since the tasks were written, with the same settings.
+
+    What it told to be published must still have a receipt, that is, be in `final`.
+    """
     stamp = work.stamp("upload", group)
     try:
         told = read_json(stamp)
         later = stamp.stat().st_mtime_ns >= work.stamp("task", group).stat().st_mtime_ns
-        return later and not told["open"] and told["settings"] == settings
+        published = {name for name, said in told["told"].items() if said["status"] == "published"}
+        return later and not told["open"] and told["settings"] == settings and published <= final
     except (OSError, ValueError, KeyError):
         return False
 

@@ -267,6 +267,14 @@ class TestWhatSnakemakePlans:
     def test_other_settings(self, work):
         assert uploads_to_run(self.PLAIN, {"upload": {"server": "dcor"}}) == ["g1", "g2", "g3"]
 
+    def test_lost_receipts(self, work):
+        """What is told to be published has a receipt; else the upload job looks for it on the server."""
+        told = {"alpha": {"status": "published"}, "beta": {"status": "incomplete"}}
+        self.stamp(work, "g1", told=told)
+        assert uploads_to_run(self.PLAIN, self.SETTINGS) == ["g1", "g2"]
+        write_text(work.results / "uploads" / "playground" / "alpha.json", "{}")
+        assert uploads_to_run(self.PLAIN, self.SETTINGS) == ["g2"]
+
     def test_newer_tasks_and_lost_stamps(self, work):
         later(work.stamp("task", "g1"))
         work.stamp("upload", "g3").unlink()

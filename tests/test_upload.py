@@ -117,9 +117,12 @@ def test_draft_approval_publication(dcor: Dcor, tmp_path: Path, source: Path) ->
             == (prepared / resource["name"]).read_bytes()
         )
     before = len(run.ledger())
+    [lost] = (run.results / "uploads").glob("*/alpha.json")
+    lost.unlink()
     assert run.upload().code == 0
     assert len(run.ledger()) == before
     assert len(dcor.datasets(title)) == 1
+    assert run.receipt("alpha")["resources"] == receipt["resources"], "written anew from what is there"
 
 
 def test_names_on_the_server_need_not_be_those_of_the_files(dcor: Dcor, tmp_path: Path, source: Path) -> None:
@@ -146,22 +149,30 @@ def watch_commands(secret: str, found: set[str], stop: threading.Event) -> None:
 
 
 def test_the_token_is_nowhere(dcor: Dcor, tmp_path: Path, source: Path) -> None:
+    """In no command line, and in none of the files that a run leaves anywhere, after failures as well."""
     run = new_run(tmp_path, dcor, source, **titled(tmp_path), **{"upload.activate": "all"})
     run.plain = True
+    places = {name: tmp_path / name.lower() for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    for place in places.values():
+        place.mkdir()
     found: set[str] = set()
     stop = threading.Event()
     watcher = threading.Thread(target=watch_commands, args=(dcor.token, found, stop))
     watcher.start()
     try:
-        result = run.upload()
+        (source / "beta" / "dcorflow.yaml").write_text("dataset: {owner_org: nowhere}\n")
+        failed = run.upload(**{name: str(place) for name, place in places.items()})
+        (source / "beta" / "dcorflow.yaml").unlink()
+        result = run.upload(**{name: str(place) for name, place in places.items()})
     finally:
         stop.set()
         watcher.join()
-    assert result.code == 0, result.text
+    assert (failed.code, result.code) == (1, 0), result.text
+    assert "circle 'nowhere' does not exist" in failed.text
     assert set(run.dataset_statuses().values()) == {"published"}
     assert not found
-    assert dcor.token not in result.text
-    files = [path for path in run.work.rglob("*") if path.is_file()]
+    assert dcor.token not in failed.text + result.text
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(".snakemake" in path.parts for path in files)
     assert any(path.parts[-2] == "upload_dataset" for path in files)
     holding = [path for path in files if dcor.token.encode() in path.read_bytes()]
