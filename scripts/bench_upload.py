@@ -162,7 +162,7 @@ def write_dataset(work: Workdir, name: str, files: list[Path]) -> dict[str, Any]
            "resource_supplements": [{} for _ in files]}  # fmt: skip
     write_text(folder / TASK_NAME, json.dumps({"dataset_dict": fields, "upload_job": job}))
     decision = {"dataset": name, "status": "ready", "reason": "", "dataset_id": "", "task_id": task_id,
-                "ready": len(files), "files": {}}  # fmt: skip
+                "ready": len(files), "files": {}, "private": [], "warnings": []}  # fmt: skip
     return {"decision": decision, "rows": rows}
 
 

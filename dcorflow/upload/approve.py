@@ -77,6 +77,10 @@ def describe(manifest: Manifest, server: Server) -> str:
         f"  circle       {fields['owner_org']}",
         f"  visibility   {'members of the circle' if fields['private'] else 'PUBLIC, for everybody'}",
     ]
+    more = {"description": "notes", "DOI": "doi", "references": "references"}
+    lines += [f"  {what:12} {' '.join(fields[key].split())}" for what, key in more.items() if fields.get(key)]
+    if tags := fields.get("tags"):
+        lines.append(f"  tags         {', '.join(tag['name'] for tag in tags)}")
     if groups := fields.get("groups"):
         lines.append(f"  collections  {', '.join(g['name'] for g in groups)}")
     lines.append(f"  resources    {len(manifest.resources)}, {manifest.size / 1e6:.1f} MB")
@@ -86,6 +90,9 @@ def describe(manifest: Manifest, server: Server) -> str:
     findings = manifest.open
     if findings["violations"] or findings["alerts"]:
         lines.append(f"  findings     {findings['violations']} violations, {findings['alerts']} alerts")
+    if findings["private"]:
+        lines.append(f"  PRIVATE TEXT {findings['private']} times, see results/privacy.tsv")
+    lines += [f"  warning      {words}" for words in findings["warnings"]]
     if findings["missing"]:
         lines.append(f"  INCOMPLETE   {findings['missing']}")
     return "\n".join(printable(line) for line in lines)

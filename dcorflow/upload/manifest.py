@@ -59,7 +59,8 @@ class Manifest:
     task
         The task file.
     open
-        What somebody who approves should know: violations, alerts, and what is missing.
+        What somebody who approves should know: violations, alerts, what is missing, places with private
+        text that nobody accepted, and warnings.
     """
 
     dataset: str
@@ -123,11 +124,14 @@ def read_manifest(work: Workdir, decision: dict[str, Any], rows: list[dict[str, 
         composite = {f"sp:{s}:{k}": v for s, inside in values.items() for k, v in inside.items()}
         resources.append(Resource(name, file, *sums, composite, measurement))
     counted = {kind: sum(int(row[kind]) for row in rows) for kind in ("violations", "alerts")}
-    missing = decision["reason"] if decision["status"] == "incomplete" else ""
+    told = {
+        "missing": decision["reason"] if decision["status"] == "incomplete" else "",
+        "private": sum(place[-1] == "warned" for place in decision["private"]),
+        "warnings": decision["warnings"],
+    }
     return Manifest(
-        decision["dataset"], job["task_id"], decision["dataset_id"], fields, resources, path,
-        counted | {"missing": missing},
-    )  # fmt: skip
+        decision["dataset"], job["task_id"], decision["dataset_id"], fields, resources, path, counted | told
+    )
 
 
 def _read_task(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[tuple[str, str, dict[str, Any]]]]:
