@@ -55,10 +55,12 @@ def find_server(setting: str | None) -> Server:
         )
     if setting in KNOWN:
         return Server(setting, KNOWN[setting])
+    if re.fullmatch(r"[\w-]+", setting) and setting != "localhost":
+        raise UsageError(f"'upload.server': expected dcor, playground or a URL, found {setting}")
     text = setting if "//" in setting else f"https://{setting}"
     try:
         url = urlsplit(text)
-        host, port = url.hostname or "", url.port
+        host, port = (url.hostname or "").rstrip("."), url.port
     except ValueError as error:
         raise UsageError(f"'upload.server': {setting} is no address: {error}") from error
     plain = url.path in ("", "/") and not (url.query or url.fragment or url.username or url.password)
@@ -69,7 +71,9 @@ def find_server(setting: str | None) -> Server:
         )
     if url.scheme == "http" and not _is_loopback(host):
         raise UsageError(f"'upload.server': {setting} would send the token unencrypted; write https://")
-    address = f"{url.scheme}://{url.netloc.lower()}"
+    if port == {"https": 443, "http": 80}[url.scheme]:
+        port = None
+    address = f"{url.scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
     for name, known in KNOWN.items():
         if address == known:
             return Server(name, known)

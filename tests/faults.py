@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 #: What can happen to a request. Unless it says `after`, the server never sees it.
 FAULTS = (
     "drop", "drop after", "delay after", "truncate after",
-    "500", "500 after", "502", "503", "429", "reset", "wrong etag",
+    "500", "500 after", "502", "503", "429", "reset", "wrong etag", "no search",
 )  # fmt: skip
+#: What CKAN answers, with status 409, while its search index starts.
+_NO_SEARCH = b'{"success": false, "error": {"__type": "Search Error", "message": "SOLR returned an error"}}'
 
 
 @dataclass
@@ -47,12 +49,15 @@ class Proxy:
         Addresses of server and object store.
     fault
         Says for each request what happens to it; nothing where it returns an empty text.
+    passed_on
+        Is told of each request that the server has begun to read.
     delay
         Seconds by which a delayed answer comes too late.
     """
 
     backends: tuple[str, str]
     fault: Callable[[Request], str] = lambda request: ""
+    passed_on: Callable[[Request], None] = lambda request: None
     delay: float = 3.0
     seen: list[Request] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -90,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_any(self) -> None:
         """Pass a request on, or not."""
         self.close_connection = True
-        _, fault = self.proxy.note(self.command, self.path)
+        request, fault = self.proxy.note(self.command, self.path)
         length = int(self.headers.get("Content-Length") or 0)
         if fault == "reset":
             self.rfile.read(length // 2)
@@ -103,7 +108,14 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.isdigit():
             self.answer(int(fault), [], b"<html>no</html>")
             return
-        status, headers, content = self.forward(body)
+        if fault == "no search":
+            self.answer(409, [("Content-Type", "application/json")], _NO_SEARCH)
+            return
+        try:
+            status, headers, content = self.forward(request, body)
+        except (OSError, http.client.HTTPException):  # the server has gone
+            self.cut()
+            return
         if fault == "drop after":
             self.cut()
         elif fault == "delay after":
@@ -123,12 +135,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_HEAD = handle_any
 
-    def forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def forward(self, request: Request, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         """Ask the real server."""
         url = urlsplit(self.backend)
         connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=120)
         headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")}
         connection.request(self.command, self.path, body, headers | {"Host": url.netloc})
+        self.proxy.passed_on(request)
         answer = connection.getresponse()
         content = self.proxy.rewritten(answer.read())
         own = ("content-length", "connection", "transfer-encoding", "date", "server")

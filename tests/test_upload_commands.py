@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
-import h5py
 import pytest
 import yaml
 from dcor import COLLECTION, Dcor
 from runs import REPOSITORY, Run
-from uploads import GROUP, Lab
+from uploads import GROUP, Lab, make_unique, records_of
 
 from dcorflow import facts
 from dcorflow.config import resolve_config
 from dcorflow.facts import learned
 from dcorflow.files import read_json, to_json, write_text
-from dcorflow.records import Record, load_record, save_record
-from dcorflow.seal import seal
+from dcorflow.records import save_record
 from dcorflow.upload.doctor import examine
 from dcorflow.workdir import Workdir
 
@@ -144,25 +141,6 @@ def await_checksums(made: Lab, dataset: str, key: str = "sha256") -> None:
         return all(r.get(key) for r in found["resources"] if r["name"].endswith(".rtdc"))
 
     made.dcor.await_worker(done)
-
-
-def records_of(made: Lab) -> list[Record]:
-    """Return all records of a work directory."""
-    found = [load_record(made.work, path.stem) for path in made.work.records.glob("*.json")]
-    return [record for record in found if record is not None]
-
-
-def make_unique(made: Lab, *datasets: str) -> None:
-    """Change measurements so that nobody else has them, and their records, as a new check would."""
-    for dataset in datasets:
-        for path in (made.work.datasets / dataset).glob("*.rtdc"):
-            with h5py.File(path, "a") as h5:
-                h5.attrs["experiment:time"] = f"{time.time_ns()}"
-            for record in records_of(made):
-                if record.prepared.get("name") == path.name:
-                    seen = path.stat()
-                    record.prepared |= seal(path) | {"size": seen.st_size, "mtime_ns": seen.st_mtime_ns}
-                    save_record(made.work, record)
 
 
 class TestDuplicates:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
-import time
+import threading
 from collections.abc import Iterator
 
 import pytest
 from dcor import Dcor
 from faults import FAULTS, Proxy, Request, proxied
-from uploads import Lab
+from uploads import Lab, make_unique
 
 #: Requests that change something on the server, and which of their kind they are.
 CHANGES = (("package_create", 0), ("package_revise", 0), ("package_revise", 1), ("PUT circle", 1))
+#: Faults that only some kinds of requests have, and how many of them an upload has at least.
+ONLY = {"wrong etag": ("PUT circle", "GET circle"), "no search": ("package_search",)}
+FEWER = {"wrong etag": 3, "no search": 1}
 #: After all others the server is as after one of these.
 DIFFERENT = ("drop", "drop after", "500 after", "truncate after", "reset")
 
@@ -34,12 +37,13 @@ def assert_one(lab: Lab, dataset: str, state: str) -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_request_fails_once(labs, proxy: Proxy, fault: str) -> None:
     """All kinds of requests, each the first time that it is made for one resource or purpose."""
-    made = labs("alpha", url=proxy.url, activate="all", timeout=2, retries=40)
+    made = labs("alpha", url=proxy.url, activate="all", timeout=2, retries=40, duplicates="block")
+    make_unique(made, "alpha")
     failed: set[tuple[str, str]] = set()
 
     def strike(request: Request) -> str:
         key = (request.method, request.path)
-        if key in failed or (fault == "wrong etag" and request.kind not in ("PUT circle", "GET circle")):
+        if key in failed or request.kind not in ONLY.get(fault, (request.kind,)):
             return ""
         failed.add(key)
         return fault
@@ -49,7 +53,7 @@ def test_every_request_fails_once(labs, proxy: Proxy, fault: str) -> None:
         assert made.upload() == {"alpha": "published"}, made.outcomes
     finally:
         proxy.fault = lambda request: ""
-    assert len(failed) >= (3 if fault == "wrong etag" else 12)
+    assert len(failed) >= FEWER.get(fault, 12)
     assert_one(made, "alpha", "active")
 
 
@@ -134,23 +138,47 @@ def test_final_by_a_request_of_before(labs, proxy: Proxy, settings: dict[str, st
     assert [d["id"] for d in made.found("beta")] == [draft["id"]]
 
 
-@pytest.mark.parametrize("at", ["package_create", "PUT circle", "package_revise"])
-def test_server_restarted(labs, proxy: Proxy, at: str) -> None:
-    """Nothing answers for a while, in the middle of an upload."""
-    made = labs("beta", url=proxy.url, activate="all", retries=12, timeout=2)
-    away: list[float] = []
+def test_server_killed_and_started_again(labs, dcor: Dcor) -> None:
+    """CKAN itself, while it makes one draft, and others are filled or become final."""
+    with dcor.another() as ckan, proxied(ckan.url, dcor.s3) as proxy:
+        made = labs(url=proxy.url, activate="all", parallel=3, retries=200, timeout=20)
+        killed: list[threading.Thread] = []
+
+        def strike(request: Request) -> None:
+            with proxy.lock:
+                if request.kind == "package_revise" and not killed:
+                    ckan.kill()
+                    killed.append(threading.Thread(target=ckan.start))
+                    killed[0].start()
+
+        proxy.passed_on = strike
+        assert made.upload() == dict.fromkeys(("alpha", "beta", "gamma"), "published"), made.outcomes
+        killed[0].join()
+    for name in ("alpha", "beta", "gamma"):
+        assert_one(made, name, "active")
+
+
+def test_duplicates_are_found_on_a_bad_line(labs, proxy: Proxy) -> None:
+    """Before the server has checksums, the files of a dataset with the same title are looked at."""
+    there = labs("beta", activate="all")
+    assert there.upload() == {"beta": "published"}
+    made = labs("beta", url=proxy.url, activate="all", timeout=2, retries=40, duplicates="block")
+    made.edit_task("beta", lambda task: task["dataset_dict"].update(title=f"beta {there.title}"))
+    failed: set[str] = set()
 
     def strike(request: Request) -> str:
-        if request.kind == at and not away:
-            away.append(time.monotonic())
-        return "drop" if away and time.monotonic() - away[0] < 1.5 else ""
+        if request.path in failed:
+            return ""
+        failed.add(request.path)
+        return "503"
 
     proxy.fault = strike
     try:
-        assert made.upload() == {"beta": "published"}, made.outcomes
+        assert made.upload() == {"beta": "upload failed"}
     finally:
         proxy.fault = lambda request: ""
-    assert_one(made, "beta", "active")
+    assert "is on the server already (same content)" in made.reason("beta")
+    assert any(path.startswith("/dataset/") for path in failed)
 
 
 def test_nothing_is_final_without_approval(labs, proxy: Proxy) -> None:

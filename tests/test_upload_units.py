@@ -35,6 +35,8 @@ class TestServer:
             ("dcor", "dcor", "https://dcor.mpl.mpg.de"),
             ("dcor.mpl.mpg.de", "dcor", "https://dcor.mpl.mpg.de"),
             ("https://DCOR-dev.mpl.mpg.de/", "playground", "https://dcor-dev.mpl.mpg.de"),
+            ("https://dcor.mpl.mpg.de:443", "dcor", "https://dcor.mpl.mpg.de"),
+            ("https://dcor.mpl.mpg.de.", "dcor", "https://dcor.mpl.mpg.de"),
             ("https://data.example.org:8443", "data.example.org-8443", "https://data.example.org:8443"),
             ("http://127.0.0.1:5000", "127.0.0.1-5000", "http://127.0.0.1:5000"),
             ("http://localhost:5000/", "localhost-5000", "http://localhost:5000"),
@@ -57,6 +59,7 @@ class TestServer:
             ("https://example.org/api", "expected dcor"),
             ("https://user:secret@example.org", "expected dcor"),
             ("https://", "expected dcor"),
+            ("dcorr", "expected dcor"),
             ("https://example.org:port", "no address"),
         ],
     )

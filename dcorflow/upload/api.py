@@ -14,6 +14,8 @@ from dcorflow.upload.failures import Passing, Refused
 #: Activation and changes of large datasets take long (as in dcoraid).
 SLOW = 500.0
 _SHORT = 300
+#: What CKAN calls it when its search index answers with an error, such as while it starts (status 409).
+_SEARCH_DOWN = "Search Error"
 
 
 class Api(CKANAPI):
@@ -53,11 +55,11 @@ class Api(CKANAPI):
         except ServerUnderMaintenanceError as error:
             raise Passing("the server is under maintenance") from error
         except requests.exceptions.SSLError as error:
-            raise Refused(f"its certificate is not accepted: {_short(error)}") from error
+            raise Refused(f"its certificate is not accepted: {_cause(error)}") from error
         except requests.exceptions.Timeout as error:
             raise Passing(f"no answer within {self.timeout:g} s") from error
         except requests.exceptions.RequestException as error:
-            raise Passing(f"the connection failed: {_short(error)}") from error
+            raise Passing(f"the connection failed: {_cause(error)}") from error
 
     def handle_response(self, req: requests.Response, api_call: str) -> dict[str, Any]:
         """Return the decoded answer; called by dcoraid for each."""
@@ -80,6 +82,8 @@ def judge(answer: requests.Response, what: str) -> None:
         words = "maintenance or overload" if status in (429, 503) else "an error of the server"
         raise Passing(f"{what} failed with status {status} ({words})", _retry_after(answer))
     reason, kind, about = _explain(answer)
+    if kind == _SEARCH_DOWN:
+        raise Passing(f"{what} failed: the server's search does not answer")
     raise Refused(f"{what} was refused ({status}): {reason}", status, kind, about)
 
 
@@ -101,6 +105,13 @@ def _explain(answer: requests.Response) -> tuple[str, str, list[str]]:
         return _short(error), "", []
     except (ValueError, KeyError, TypeError):
         return answer.reason or "no reason given", "", []
+
+
+def _cause(error: Exception) -> str:
+    """Return what went wrong with a connection, without the layers around it."""
+    inner = getattr(error.args[0], "reason", None) if error.args else None
+    words = str(inner or error)
+    return _short(words.partition("): ")[2] or words if inner else words)
 
 
 def _short(text: object) -> str:

@@ -23,7 +23,7 @@ from dcorflow.upload.api import Api
 from dcorflow.upload.audit import Seen, matches
 from dcorflow.upload.dataset import DatasetUpload, Settings
 from dcorflow.upload.drafts import marker_words, own_drafts
-from dcorflow.upload.failures import Passing, Patience, Stopped, UploadError
+from dcorflow.upload.failures import Passing, Patience, Refused, Stopped, UploadError
 from dcorflow.upload.ledger import Ledger
 from dcorflow.upload.locks import slot, task_lock
 from dcorflow.upload.manifest import Manifest, read_manifest
@@ -104,7 +104,7 @@ class _GroupUpload:
             self._find_drafts(api, facts, patience, due)
             if self.settings["duplicates"] != "allow":
                 self.seen = Seen(self.work, self.server).refresh(api, facts, patience)
-        except (UsageError, Passing) as error:
+        except (UsageError, Passing, Refused) as error:
             say(str(error))
             return {d["dataset"]: self._ended(self._failed(d, str(error)), d) for d in due}
         with ThreadPoolExecutor(min(len(due), self.settings["parallel"])) as pool:
@@ -138,7 +138,12 @@ class _GroupUpload:
             return
         own = {line.dataset_id for line in self.ledger.of(manifest.task_id)} | {manifest.known_id}
         rows = self.rows.get(manifest.dataset, [])
-        for match in matches(api, self.work, self.seen, manifest, rows, own):
+        seen, patience = self.seen, Patience(self.settings["retries"], say, self.stop)
+        try:
+            found = patience.insist(lambda: list(matches(api, self.work, seen, manifest, rows, own)))
+        except (Passing, Refused) as error:
+            raise UploadError(f"whether it is on the server already cannot be told: {error}") from error
+        for match in found:
             words = (
                 f"{match.name} is on the server already ({match.how}), as {match.other} in "
                 f"{self.server.url}/dataset/{match.dataset_id} ('{match.title}', {match.state})"
