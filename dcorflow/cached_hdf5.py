@@ -87,10 +87,15 @@ class _Dataset(_Remembering, h5py.Dataset):
 class CachedFile(_Members, h5py.File):
     """A file, open for reading, that remembers what was read of it until it is closed."""
 
+    @property
+    def file(self) -> h5py.File:
+        """This file."""
+        return self
+
     def close(self) -> None:
         """Forget everything, since closing a file ends the objects in it, and close."""
         self.__dict__.pop("_known", None)
-        self._attributes = self._file = None
+        self._attributes = None
         super().close()
 
 

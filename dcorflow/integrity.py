@@ -23,8 +23,9 @@ from dcorflow.hdf5 import HISTORY_LOG, members, open_source
 from dcorflow.memory import release_memory
 from dcorflow.metadata.keys import DATA_KEYS
 from dcorflow.portrait.keys import holds
-from dcorflow.privacy.document import Finding, join_findings
-from dcorflow.privacy.scan import scan_body, scan_tail
+from dcorflow.privacy.document import Document, Finding, join_findings
+from dcorflow.privacy.kinds import own
+from dcorflow.privacy.scan import scan_body, tail_text
 from dcorflow.privacy.settings import SHIPPED_ONLY
 from dcorflow.records import Failure, Record, load_record, save_record
 from dcorflow.seal import seal
@@ -38,7 +39,7 @@ _DCORAID_CHECKS = (
     "check_features_unknown_hdf5",
     "check_external_links",
 )
-#: Checks whose findings depend on the data alone, and on metadata that the data decide.
+#: Checks whose findings depend on the data alone, and on metadata that hardly ever change.
 _DATA_CHECKS = (
     "check_basin_features_internal",
     "check_compression",
@@ -53,10 +54,18 @@ _DATA_CHECKS = (
     "check_fmt_hdf5_swmr_mode",
     "check_metadata_bad",
     "check_ml_class",
+    "check_temperature_zero_zmd",
 )
+#: What in the metadata decides over their findings.
+_DATA_CHECK_KEYS = (*DATA_KEYS, "setup:identifier")
 
 
-def read_cues(path: Path, file: str, known: Iterable[Cue] | None = None) -> list[Cue]:
+def read_cues(
+    path: Path,
+    file: str,
+    known: Iterable[Cue] | None = None,
+    meanwhile: Callable[[h5py.File], object] = lambda h5: None,
+) -> list[Cue]:
     """Return dclab's findings on a measurement (`.rtdc` or `.tdms`), one of each id.
 
     The checks are those of `IntegrityChecker.check`, called one by one to know which are decisive.
@@ -68,6 +77,8 @@ def read_cues(path: Path, file: str, known: Iterable[Cue] | None = None) -> list
         The measurement; ``source`` or ``prepared``.
     known
         Findings on the same data with other metadata: what depends on the data is taken from them.
+    meanwhile
+        Called with the open file, which remembers what was read of it.
     """
     load_dclab()
     from dclab.rtdc_dataset import check as checks
@@ -85,6 +96,8 @@ def read_cues(path: Path, file: str, known: Iterable[Cue] | None = None) -> list
                     continue
                 cues = getattr(checker, name)()
                 found += [_cue(c, file, name) for c in cues]
+            if checker.ds.format == "hdf5":
+                meanwhile(checker.ds.h5file)
     except OSError as error:
         if words := explain_os_error(error):
             raise MeasurementError(words, "environment") from error
@@ -255,18 +268,25 @@ def _finish(
 ) -> None:
     """Add what depends on the final bytes: findings on the prepared file, and its checksums."""
     record.prepared |= sums
-    record.check["prepared"] = [asdict(c) for c in read_cues(target, "prepared", known)]
+    tails: list[Document] = []
+    cues = read_cues(target, "prepared", known, lambda h5: tails.append(tail_text(h5)))
+    record.check["prepared"] = [asdict(c) for c in cues]
     record.check["dclab"] = _dclab_version()
-    _scan(record, target, scan)
+    _scan(record, target, scan, *tails)
 
 
-def _scan(record: Record, target: Path, scan: Mapping[str, Any]) -> None:
-    """Look for private text in the prepared file; not again in what an edit of metadata leaves as it was."""
+def _scan(record: Record, target: Path, scan: Mapping[str, Any], tail: Document | None = None) -> None:
+    """Look for private text in the prepared file; not again in what an edit of metadata leaves as it was.
+
+    `tail` is the text of the rest, where it has been read already.
+    """
     found = record.check.get("private_body")
     if found is None or record.check.get("scan_key") != scan["key"]:
         found = [finding.as_dict() for finding in scan_body(target, scan["private"])]
-    tail = scan_tail(target, scan["private"])
-    joined = join_findings(tail, (Finding(**finding) for finding in found))
+    if tail is None:
+        with open_source(target) as h5:
+            tail = tail_text(h5)
+    joined = join_findings(tail.search(own(scan["private"])), (Finding(**finding) for finding in found))
     record.check |= {
         "private": [finding.as_dict() for finding in joined],
         "private_body": found,
@@ -302,11 +322,11 @@ def merge_metadata(
     if recipes.is_merged(record, edits):
         return record
     try:
-        facts = {key: record.metadata.get(key) for key in DATA_KEYS}
+        facts = {key: record.metadata.get(key) for key in _DATA_CHECK_KEYS}
         known = _still_true(record)
         if record.tail_key != recipes.tail_key(edits):
             replace_tail(record, edits, work)
-        if facts != {key: record.metadata.get(key) for key in DATA_KEYS}:
+        if facts != {key: record.metadata.get(key) for key in _DATA_CHECK_KEYS}:
             known = None
         target = entry.target(work)
         _finish(record, target, seal(target), scan, known)

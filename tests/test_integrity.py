@@ -8,6 +8,7 @@ import os
 import time
 
 import h5py
+import numpy as np
 import pytest
 import recipes
 from dclab.rtdc_dataset.check import IntegrityChecker
@@ -242,6 +243,21 @@ class TestRecords:
         assert record.check_key == before.check_key
         stat = entry.target(work).stat()
         assert (record.prepared["size"], record.prepared["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns)
+
+    def test_data_are_looked_at_again_where_metadata_say_how(self, tmp_path, work):
+        """dclab asks for a temperature of zero where the instrument's name has ZMD in it."""
+        path = write_measurement(tmp_path / "M1.rtdc", 8)
+        with h5py.File(path, "a") as h5:
+            h5["events/temp"][:] = np.zeros(8)
+            h5.attrs["setup:identifier"] = "AcA"
+        entry, record = self.run(path, work)
+        zero = [c for c in record.check["prepared"] if "all-zero" in c["message"]]
+        assert not zero
+        edit = ["setup:identifier", "ZMDD-AcA", "override", "sheet", "row 2"]
+        record = merge_metadata(entry, [edit], work)
+        assert [c for c in record.check["prepared"] if "all-zero" in c["message"]]
+        other = merge_metadata(entry, [edit, ["setup:medium", "water", "override", "sheet", "row 2"]], work)
+        assert other.check["prepared"] == record.check["prepared"]
 
     def test_private_text_is_looked_for_in_what_an_edit_changes(self, tmp_path, work, monkeypatch):
         path = write_measurement(tmp_path / "M1.rtdc", 8)

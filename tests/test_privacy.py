@@ -20,7 +20,7 @@ from dcorflow.privacy.document import Document, Finding, is_accepted
 from dcorflow.privacy.kinds import own
 from dcorflow.privacy.pseudonyms import Pseudonyms, load_pseudonyms
 from dcorflow.privacy.redact import Redactor
-from dcorflow.privacy.scan import scan_file
+from dcorflow.privacy.scan import _add_attributes, scan_file, tail_text
 from dcorflow.privacy.settings import privacy_problems
 
 
@@ -163,6 +163,47 @@ def test_places_in_a_file(tmp_path: Path) -> None:
     [basin] = [f for f in scan_file(path, secret) if f.kind == "basin"]
     assert basin.text.startswith(str(tmp_path))
     assert basin.place.startswith("basins/")
+
+
+def test_attributes_of_any_kind_are_read_as_they_are(tmp_path: Path) -> None:
+    """The file may have been read before: then the text is taken from what h5py gave."""
+    path = tmp_path / "a.h5"
+    ragged = np.empty(2, object)
+    ragged[:] = [np.arange(3), np.arange(2)]
+    with h5py.File(path, "w") as h5:
+        raw = h5py.h5t.C_S1.copy()
+        raw.set_size(9)
+        for name in (b"caf\xe9", b"plain"):
+            attribute = h5py.h5a.create(h5.id, name, raw, h5py.h5s.create(h5py.h5s.SCALAR))
+            attribute.write(np.array(b"Andr\xe9 N."))
+        h5.attrs.create("numbers", ragged, dtype=h5py.vlen_dtype("i4"))
+        h5.attrs["texts"] = ["one", "zwei \u00fc"]
+        h5.attrs["fixed"] = np.array([b"x", b"yy"], "S3")
+        h5.attrs["nothing"] = h5py.Empty("S3")
+        h5.attrs["no number"] = h5py.Empty("f8")
+        h5.attrs["yes"] = True
+        h5.attrs["lost"] = b"\xfcbel"
+        h5.attrs["long"] = np.float64(1.5)
+    expected = Document()
+    with h5py.File(path) as h5:
+        _add_attributes(expected, "", h5py.h5o.open(h5.id, b"/"))
+        found = tail_text(h5)
+    assert "caf\ufffd = Andr\u00e9 N." in expected._parts and "lost = \u00fcbel" in expected._parts
+    assert list(zip(found._places, found._parts, strict=True)) == list(
+        zip(expected._places, expected._parts, strict=True)
+    )
+
+
+def test_lines_of_a_log_are_joined_in_any_case(tmp_path: Path) -> None:
+    lines = [b"first\n\xfc", b"anna@lab.org"]
+    with h5py.File(recipes.small_measurement(tmp_path / "M1.rtdc"), "r+") as h5:
+        h5["logs/odd"] = np.array(lines, "S20")
+        h5["logs/even"] = np.array([b"first", b"anna@lab.org"], "S20")
+    places = {f.place for f in scan_file(tmp_path / "M1.rtdc", []) if f.kind == "email"}
+    assert places == {"logs/even:2"}  # the first place of each text
+    with h5py.File(tmp_path / "M1.rtdc", "r+") as h5:
+        del h5["logs/even"]
+    assert {f.place for f in scan_file(tmp_path / "M1.rtdc", []) if f.kind == "email"} == {"logs/odd:2"}
 
 
 def test_a_userblock_is_looked_into(tmp_path: Path) -> None:

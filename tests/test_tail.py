@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dcorflow.compress.body import BodySettings, write_body
 from dcorflow.compress.prepare import Entry, make, replace_tail
-from dcorflow.compress.tail import LINE, read_history, restore_body, write_history, write_tail
+from dcorflow.compress.tail import LINE, indented, read_history, restore_body, write_history, write_tail
 from dcorflow.hdf5 import HISTORY_LOG
 from dcorflow.records import Record, SourceFile
 from dcorflow.workdir import Workdir
@@ -163,3 +163,14 @@ def test_dclab_reads_history_and_edits(tmp_path, source):
         assert dataset.config["user"]["note"] == "Größe"
         assert json.loads("".join(dataset.logs[HISTORY_LOG]))["software"]
         assert np.array_equal(dataset["deform"][:], h5py.File(source)["events/deform"][:])
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    )
+)
+@settings(deadline=None, database=None, max_examples=50)
+def test_a_history_is_the_json_it_always_was(data):
+    assert indented(data) == json.dumps(data, indent=1, sort_keys=True)

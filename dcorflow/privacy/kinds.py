@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from dcorflow.facts import privacy
@@ -43,13 +43,23 @@ class Kind:
 
     def __init__(self, name: str, rule: Mapping[str, Any]) -> None:
         self.name = name
-        self.patterns = [re.compile(pattern, _FLAGS) for pattern in rule["patterns"]]
         self.near: list[str] = rule.get("near", [])
-        self.allow = _any_of(rule.get("allow", []))
-        self.sure_after, self.not_after, self.unsure = (
-            re.compile(rule[part], _FLAGS) if part in rule else None
-            for part in ("sure_after", "not_after", "unsure")
-        )
+        self._rule = rule
+
+    @cached_property
+    def patterns(self) -> list[re.Pattern[str]]:
+        """What finds it, in lines that can hold something; compiled when there is one: it takes its time."""
+        return [re.compile(pattern, _FLAGS) for pattern in self._rule["patterns"]]
+
+    @cached_property
+    def allow(self) -> re.Pattern[str] | None:
+        """What is found but not private."""
+        return _any_of(self._rule.get("allow", []))
+
+    @cached_property
+    def _around(self) -> list[re.Pattern[str] | None]:
+        parts = ("sure_after", "not_after", "unsure")
+        return [re.compile(self._rule[part], _FLAGS) if part in self._rule else None for part in parts]
 
     def hits(self, text: str, lowered: str) -> Iterator[Hit]:
         """Yield what is found in `text`, of which `lowered` is the lower case."""
@@ -79,14 +89,15 @@ class Kind:
         found = text[start:end]
         if self.allow and self.allow.fullmatch(found.strip()):
             return False
-        if self.sure_after is None:
+        sure_after, not_after, unsure = self._around
+        if sure_after is None:
             return True
         line = max(text.rfind("\n", 0, start) + 1, start - _FAR)
-        if self.sure_after.search(text, max(line, start - _NEAR), start):
+        if sure_after.search(text, max(line, start - _NEAR), start):
             return True
-        if self.unsure and self.unsure.fullmatch(found):
+        if unsure and unsure.fullmatch(found):
             return False
-        return not (self.not_after and self.not_after.search(text, line, start))
+        return not (not_after and not_after.search(text, line, start))
 
 
 def _any_of(patterns: Sequence[str]) -> re.Pattern[str] | None:

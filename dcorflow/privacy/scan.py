@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -28,24 +29,29 @@ _HISTORY = f"logs/{HISTORY_LOG}"
 
 def scan_file(path: Path, private: Sequence[Sequence[str]]) -> list[Finding]:
     """Return the private text in a whole measurement; parameters and errors as those of `scan_body`."""
-    return join_findings(scan_tail(path, private), scan_body(path, private))
-
-
-def scan_tail(path: Path, private: Sequence[Sequence[str]]) -> list[Finding]:
-    """Return the private text in what an edit of metadata changes: attributes of the file, and history.
-
-    Parameters and errors are those of `scan_body`.
-    """
-    document = Document()
     with open_source(path) as h5:
-        _add_attributes(document, "", h5py.h5o.open(h5.id, b"/"))
-        if _HISTORY in h5:
-            _add_dataset(document, _HISTORY, h5[_HISTORY])
-    return document.search(own(private))
+        tail = tail_text(h5)
+    return join_findings(tail.search(own(private)), scan_body(path, private))
+
+
+def tail_text(h5: h5py.File) -> Document:
+    """Return the text in what an edit of metadata changes: attributes of the file, and history."""
+    document = Document()
+    root = h5py.h5o.open(h5.id, b"/")
+    for name in h5.attrs:
+        try:
+            value = h5.attrs[name]
+        except (OSError, TypeError, ValueError):  # a type that h5py does not know
+            _add_attribute(document, "", root, name if isinstance(name, bytes) else name.encode())
+        else:
+            _add_value(document, name.decode("utf-8", "replace") if isinstance(name, bytes) else name, value)
+    if _HISTORY in h5:
+        _add_dataset(document, _HISTORY, h5[_HISTORY])
+    return document
 
 
 def scan_body(path: Path, private: Sequence[Sequence[str]]) -> list[Finding]:
-    """Return the private text in a measurement but for what `scan_tail` looks at.
+    """Return the private text in a measurement but for what `tail_text` holds.
 
     Parameters
     ----------
@@ -95,19 +101,37 @@ def _add_attributes(document: Document, path: str, item: h5py.h5g.GroupID | h5py
     names: list[bytes] = []
     h5py.h5a.iterate(item, names.append)
     for raw in names:
-        if raw in _NUMBERS:
-            continue
-        name = raw.decode("utf-8", "replace")
-        attribute = h5py.h5a.open(item, raw)
-        if attribute.get_type().get_class() not in (h5py.h5t.STRING, h5py.h5t.VLEN):
-            document.add(f"{path}@{name}", name)
-            continue
-        if attribute.get_space().get_simple_extent_type() == h5py.h5s.NULL:
-            continue
-        values = np.zeros(attribute.shape, attribute.dtype)
-        attribute.read(values)
-        for value in values.reshape(-1).tolist():
-            document.add(f"{path}@{name}", f"{name} = {_text(value)}")
+        if raw not in _NUMBERS:
+            _add_attribute(document, path, item, raw)
+
+
+def _add_attribute(
+    document: Document, path: str, item: h5py.h5g.GroupID | h5py.h5d.DatasetID, raw: bytes
+) -> None:
+    name = raw.decode("utf-8", "replace")
+    attribute = h5py.h5a.open(item, raw)
+    if attribute.get_type().get_class() not in (h5py.h5t.STRING, h5py.h5t.VLEN):
+        document.add(f"{path}@{name}", name)
+        return
+    if attribute.get_space().get_simple_extent_type() == h5py.h5s.NULL:
+        return
+    values = np.zeros(attribute.shape, attribute.dtype)
+    attribute.read(values)
+    for value in values.reshape(-1).tolist():
+        document.add(f"{path}@{name}", f"{name} = {_text(value)}")
+
+
+def _add_value(document: Document, name: str, value: Any) -> None:
+    """Add an attribute of the file that h5py has read."""
+    if isinstance(value, str | bytes):
+        values = [value]
+    elif isinstance(value, np.ndarray | h5py.Empty) and value.dtype.kind in "SO":
+        values = value.reshape(-1).tolist() if isinstance(value, np.ndarray) else []
+    else:
+        document.add(f"@{name}", name)
+        return
+    for text in values:
+        document.add(f"@{name}", f"{name} = {_text(text)}")
 
 
 def _holds_text(kind: h5py.h5t.TypeID) -> bool:
@@ -124,7 +148,7 @@ def _add_dataset(document: Document, path: str, dataset: h5py.Dataset) -> None:
     if dataset.nbytes > _MOST:
         document.findings.append(Finding(path, UNSEEN, f"only the first {_MOST >> 20} MB were looked at"))
     if rows.dtype.names is None:
-        document.add(path, "\n".join(map(_line, rows.reshape(-1).tolist())), numbered=True)
+        document.add(path, _lines(rows.reshape(-1).tolist()), numbered=True)
         return
     for name in rows.dtype.names:
         if rows.dtype[name].kind in "SOV":
@@ -155,11 +179,22 @@ def _add_basins(document: Document, h5: h5py.File) -> None:
                 document.findings.append(Finding(f"{place} paths", BASIN, path))
 
 
+def _lines(values: list[Any]) -> str:
+    """Return texts as lines, one line each."""
+    if values and all(type(value) is bytes for value in values):
+        joined: bytes = b"\n".join(values)
+        if joined.isascii() and b"\0" not in joined and joined.count(b"\n") < len(values):
+            return joined.decode("ascii")  # nearly every log
+    return "\n".join(map(_line, values))
+
+
 def _line(value: object) -> str:
     return _text(value).replace("\n", " ")
 
 
 def _text(value: object) -> str:
+    if isinstance(value, str):  # h5py keeps bytes that are no UTF-8 in it
+        value = value.encode("utf-8", "surrogateescape")
     if isinstance(value, bytes):
         return decode(value)[0].rstrip("\0")
     return str(value)
