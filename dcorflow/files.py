@@ -23,6 +23,8 @@ TEMP_PREFIX = ".dcorflow-"
 _ABANDONED = 2 * 86400
 _BLOCK = 1 << 22
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+#: The same with bytes that are no UTF-8, which Python keeps as lone surrogates.
+_ESCAPED = str.maketrans(_ESCAPES | {chr(0xDC00 + byte): f"\\x{byte:02x}" for byte in range(0x80, 0x100)})
 
 
 @contextlib.contextmanager
@@ -197,17 +199,20 @@ def read_json(path: Path) -> Any:
 
 def key_of(*parts: Any) -> str:
     """Return 16 hex digits that stand for the JSON of `parts`."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return xxhash.xxh3_64_hexdigest(text.encode("ascii"))
+    return xxhash.xxh3_64_hexdigest(_KEY.encode(parts).encode("ascii"))
+
+
+_KEY = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":"))
 
 
 def escape(field: str) -> str:
     """Make one TSV field of any text: tabs, line breaks and stray bytes become escapes."""
-    if field.isascii() and field.isprintable() and "\\" not in field:
-        return field
-    return "".join(
-        _ESCAPES.get(c) or (f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c) for c in field
-    )
+    return field if _is_plain(field) else field.translate(_ESCAPED)
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether a text surely needs no escape."""
+    return text.isascii() and text.isprintable() and "\\" not in text
 
 
 def printable(text: str) -> str:
@@ -239,7 +244,7 @@ def unescape(field: str) -> str:
 def to_tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table with a header; every field is escaped."""
     lines = ["\t".join(columns)]
-    lines += ["\t".join(map(escape, row)) for row in rows]
+    lines += ["\t".join(row if _is_plain("".join(row)) else map(escape, row)) for row in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -248,7 +253,10 @@ def read_tsv(path: Path) -> tuple[list[str], list[list[str]]]:
     lines = read_text(path).split("\n")
     if lines and lines[-1] == "":
         lines.pop()
-    table = [[unescape(field) for field in line.split("\t")] for line in lines]
+    table = [
+        [unescape(field) for field in line.split("\t")] if "\\" in line else line.split("\t")
+        for line in lines
+    ]
     return (table[0], table[1:]) if table else ([], [])
 
 

@@ -263,10 +263,10 @@ class _Pass:
 
     @cached_property
     def _portraits(self) -> set[str]:
-        """The names of all portraits; asked for only where pictures are wanted."""
+        """The measurements that have a portrait; asked for only where pictures are wanted."""
         try:
             with os.scandir(self.work.portraits) as entries:
-                return {entry.name for entry in entries}
+                return {entry.name.removesuffix(".json") for entry in entries}
         except FileNotFoundError:
             return set()
 
@@ -277,7 +277,7 @@ class _Pass:
             return False
         if not line.get("portrait", "").startswith(portrait_key(line["content"])):
             return True
-        return line["drawn"] and self.work.portrait(measurement).name not in self._portraits
+        return line["drawn"] and measurement not in self._portraits
 
     def _entry(self, item: Item) -> dict[str, Any]:
         return {
