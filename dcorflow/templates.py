@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,6 +23,7 @@ from dcorflow.metadata.supplements import known_supplements, supplement_rule
 from dcorflow.metadata.tables import cell_text
 from dcorflow.naming import natural_key
 from dcorflow.report.summary import Summary
+from dcorflow.wording import short_number
 from dcorflow.workdir import Workdir
 
 #: Raised when the same results would give another template than before.
@@ -268,14 +267,8 @@ def _value_cell(key: str, known: Mapping[str, Any], entry: SheetEntry) -> tuple[
 
 
 def _short(value: Any) -> str:
-    """Return a value as text; single precision as people write it: 0.34, not 0.3400000035762787."""
-    if isinstance(value, float) and not value.is_integer():
-        with contextlib.suppress(OverflowError):
-            for digits in range(1, 10):
-                text = f"{value:.{digits}g}"
-                if struct.unpack("f", struct.pack("f", float(text)))[0] == value:
-                    return text
-    return cell_text(value)
+    """Return a value as text; single precision as people write it."""
+    return short_number(value) if isinstance(value, float) else cell_text(value)
 
 
 def _plain_column(name: str) -> Column:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
+
 
 def number(count: int, what: str, several: str = "") -> str:
     """Return `1 file`, `2 files`, or with `several` its plural."""
     return f"{count:,} {what if count == 1 else several or f'{what}s'}"
+
+
+def short_number(value: float) -> str:
+    """Return single precision as people write it: 0.34, not 0.3400000035762787; double precision in full."""
+    if value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    with contextlib.suppress(OverflowError):
+        for digits in range(1, 10):
+            text = f"{value:.{digits}g}"
+            if struct.unpack("f", struct.pack("f", float(text)))[0] == value:
+                return text
+    return str(value)
 
 
 def size_text(count: float) -> str:

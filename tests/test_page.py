@@ -19,10 +19,13 @@ from dcorflow.files import read_json, write_text
 from dcorflow.records import save_record
 from dcorflow.report import page as page_module
 from dcorflow.report.attention import find_points, level_of
-from dcorflow.report.charts import WIDTH, events_chart
+from dcorflow.report.cards import make_cards
+from dcorflow.report.charts import WIDTH, events_chart, timeline_chart
+from dcorflow.report.details import details_of, lead_of
 from dcorflow.report.page import write_page
 from dcorflow.report.shelf import Shelf, Subject, stats_of
 from dcorflow.report.summary import Summary
+from dcorflow.report.words import private_kinds
 from dcorflow.workdir import Workdir
 
 
@@ -291,6 +294,29 @@ def test_labels_of_an_axis_lie_beside_each_other_within_the_picture() -> None:
     ends = [(x - len(words) * 3.8, x + len(words) * 3.8) for x, words in labels]
     assert all(left_of[1] < right_of[0] for left_of, right_of in pairwise(ends))
     assert ends[-1][1] <= WIDTH
+
+
+def test_a_guessed_day_is_no_day_of_acquisition() -> None:
+    sure, guessed = record_of("a"), record_of("a", guessed={"experiment:date": "from the time of the file"})
+    assert [lead_of(record)["date"] for record in (sure, guessed)] == ["2024-03-01", ""]
+    assert timeline_chart(["2024-03-01"] * 2).words == "All on 2024-03-01."
+
+
+def test_values_read_as_people_write_them() -> None:
+    record = record_of("a", metadata={"imaging:pixel size": 0.3400000035762787, "setup:flow rate": 0.04})
+    values = {key: value for key, value, *_ in details_of(record, {}, ())["metadata"]}
+    assert (values["imaging:pixel size"], values["setup:flow rate"]) == ("0.34", "0.04")
+
+
+def test_cards_name_files_within_their_folder(work, config) -> None:
+    dataset = decided("b", "blocked", "B", reason="raw/b/x.rtdc: bad, see raw/b/y.rtdc and draw/b/z")
+    dataset["source"] = "raw/b"
+    [card] = make_cards([dataset], {}, {}, None, {})
+    assert card["reason"] == "x.rtdc: bad, see y.rtdc and draw/b/z"
+
+
+def test_kinds_of_private_text_in_words() -> None:
+    assert private_kinds(["user", "path", "path", "badge"]) == "1 'badge', 2 paths, 1 user name"
 
 
 def test_large_numbers_beside_an_axis_are_not_cut() -> None:

@@ -26,7 +26,7 @@ MADE = {
     "blood_02": ("ready", 300, 2),
     "blood_10": ("ready", 20, 0),
     "beads_01": ("excluded", 40, 0),
-    "beads_02": ("failed", 0, 0),
+    "beads_02": ("failed", 0, 1),
     "beads_03": ("in progress", 0, 0),
     "beads_04": ("gone", 7, 0),
 }
@@ -72,6 +72,7 @@ def page(tmp_path_factory):
         }  # fmt: skip
         write_text(work.portrait(name), to_json(drawn))
         values = {"measurement": name, "events": events, "violations": violations, "alerts": 0}
+        values["gaps"] = 2 * (name == "beads_02")
         dataset = name.partition("_")[0]
         reason = "" if status == "ready" else f"why {name}"
         rows.append(row(f"{dataset}/{name}.rtdc", status, reason, dataset=dataset, **values))
@@ -140,7 +141,7 @@ class TestTable:
             assert first is None or tab.rows()[0] == first
 
     def test_what_needs_attention_comes_first(self, tab):
-        odd, failed, *others = tab.rows()  # both failed, the first with an alert as well
+        failed, odd, *others = tab.rows()  # both failed, the first with a violation as well
         assert failed == "beads_02.rtdc"
         assert odd.startswith("script><img src=x")
         assert others == [
@@ -157,11 +158,14 @@ class TestTable:
             ("status", "ready", ["blood_01", "blood_02", "blood_10"]),
             ("dataset", "Beads", ["beads_01", "beads_02", "beads_03", "beads_04"]),
             ("level", "violations", ["blood_02"]),
+            ("level", "violations in the check", ["beads_02", "blood_02"]),
+            ("level", "metadata to fill in", ["beads_02"]),
+            ("level", "private texts", []),
         ],
     )
     def test_filters(self, tab, field, value, names):
         if field == "text":
-            tab.page.get_by_label("Text").fill(value)
+            tab.page.get_by_role("searchbox").fill(value)
         else:
             tab.page.locator(f"select[name={field}]").select_option(label=value)
         tab.await_count(f"(of {len(MADE) + 1})")
@@ -214,7 +218,7 @@ class TestTable:
         tab = open_tab(work.page)
         assert tab.count() == "1 to 50 of 5,000 measurements"
         assert len(tab.rows()) == 50
-        tab.page.get_by_label("Text").fill("M4999")
+        tab.page.get_by_role("searchbox").fill("M4999")
         tab.await_count("1 to 1 of 1 measurement")
         assert tab.rows() == ["M4999.rtdc"]
         tab.open("M4999")

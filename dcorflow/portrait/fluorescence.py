@@ -54,8 +54,10 @@ def picture(channels: list[Channel], alt: str) -> str:
     count = max(len(c.values) for c in channels)
     edges = np.linspace(low, high, int(np.clip(2 * math.sqrt(count), *_BINS)) + 1)
     counts = [np.histogram(c.values, edges)[0] for c in channels]
-    axes = Axes(54, 20, 328, 218, (low, high), (0, 1.08 * max(float(c.max()) for c in counts)))
-    parts = axes.frame("Fluorescence maximum [a.u.]", "Events", _decades(low, high))
+    most = max(int(c.max()) for c in counts)
+    axes = Axes(54, 20, 328, 218, (low, high), (0, 1.08 * most))
+    # so few ticks that they are whole numbers
+    parts = axes.frame("Fluorescence maximum [a.u.]", "Events", _decades(low, high), min(6, most + 1))
     for place, (channel, height) in enumerate(zip(channels, counts, strict=True)):
         n = channel.number
         outline = np.concatenate([[0.0], np.repeat(height, 2), [0.0]])

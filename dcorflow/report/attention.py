@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from dcorflow.files import printable
 from dcorflow.report.summary import Summary
-from dcorflow.report.words import all_warnings
+from dcorflow.report.words import all_warnings, private_kinds
 from dcorflow.wording import number
 
 #: What a person has to decide, what should be looked at, and what is good to know.
@@ -94,7 +94,8 @@ def find_points(
     if left := sum(not c[1] for d in summary.datasets for c in d["companions"]):
         points.append(
             Point("note", f"{number(left, 'other file')} beside the measurements left out.",
-                  "datasets.companions says which are taken.", "companions.tsv", "companions.tsv")
+                  "The setting datasets.companions says which are taken.", "companions.tsv",
+                  "Open the list")
         )  # fmt: skip
     order = {"act": 0, "look": 1, "note": 2}
     return sorted(points, key=lambda point: order[point.level])
@@ -122,19 +123,22 @@ def _measurements(summary: Summary) -> list[Point]:
         )  # fmt: skip
     if policy := sum(bool(m["by_policy"]) and m["status"] == "excluded" for m in rows):
         points.append(
-            Point("act", f"{number(policy, 'measurement')} excluded by a setting below 'check'.",
-                  "Correct what is found, or accept it in the settings.", show={"status": "excluded"})
+            Point("act", f"{number(policy, 'measurement')} excluded because of what the check found.",
+                  "Each row says why: correct it, or accept it in the settings (check).",
+                  show={"status": "excluded", "level": "3"})
         )  # fmt: skip
     if gaps := sum(m["gaps"] > 0 for m in rows):
         points.append(
             Point("act", f"{number(gaps, 'measurement')} with metadata missing, wrong or guessed.",
-                  "Fill in the sheet, save it elsewhere, name it at metadata.sheet, run again.",
-                  "metadata_template.xlsx", "metadata_template.xlsx", show={"level": "2"})
+                  "Fill in the sheet, save it elsewhere, name it in the settings (metadata.sheet), "
+                  "run again.",
+                  "metadata_template.xlsx", "Open the sheet", show={"level": "gaps"})
         )  # fmt: skip
     if violated := sum(m["status"] == "ready" and m["violations"] > 0 for m in rows):
         points.append(
-            Point("look", f"{number(violated, 'ready measurement')} with violations in dclab's check, "
-                  "accepted by check.on_violation.", show={"status": "ready", "level": "2"})
+            Point("look", f"{number(violated, 'ready measurement')} with violations in dclab's check.",
+                  "The settings accept them (check.on_violation).",
+                  show={"status": "ready", "level": "violated"})
         )  # fmt: skip
     if waiting := counts["in progress"]:
         points.append(
@@ -169,11 +173,11 @@ def _datasets(summary: Summary) -> list[Point]:
         if counts[status]:
             level: Level = "act" if status in urgent else "note" if status == "unsettled" else "look"
             text = f"{number(counts[status], 'dataset')} {said.get(status, status)}."
-            points.append(Point(level, text, todo, "#datasets", "datasets"))
+            points.append(Point(level, text, todo, "#datasets", "Show datasets"))
     if counts["ready"]:
         text = f"{number(counts['ready'], 'dataset')} ready."
         todo = "Open the task in DCOR-Aid, or run the target 'upload'."
-        points.append(Point("note", text, todo, "#datasets", "datasets"))
+        points.append(Point("note", text, todo, "#datasets", "Show datasets"))
     return points
 
 
@@ -186,11 +190,11 @@ def _private(summary: Summary) -> list[Point]:
     for verdict, level, words in levels:
         rows = [row for d in summary.datasets for row in d.get("private", []) if row[-1] == verdict]
         if rows:
-            kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(row[3] for row in rows).items()))
+            kinds = private_kinds(row[3] for row in rows)
             points.append(
                 Point(level, f"Private text {words}: {kinds}.",
                       "Replace it (prepare.redact, prepare.pseudonyms) or accept it (check.accept_private).",
-                      "privacy.tsv", "privacy.tsv")
+                      "privacy.tsv", "Open the list", show={"level": "private"})
             )  # fmt: skip
     return points
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -68,7 +69,7 @@ def _card(
         "title": printable(dataset["title"] or dataset["source"] or dataset["dataset"]),
         "source": printable(dataset["source"]),
         "status": dataset["status"],
-        "reason": printable(dataset["reason"]),
+        "reason": printable(_within(dataset["source"], dataset["reason"])),
         "circle": printable(str(fields.get("owner_org", ""))),
         "counts": [(status, counts[status]) for status in STATUSES if counts[status]],
         "total": len(rows),
@@ -84,6 +85,13 @@ def _card(
     }
 
 
+def _within(source: str, reason: str) -> str:
+    """Return a reason with the names of files as they are within their folder, which the card names."""
+    if not source or source == ".":
+        return reason
+    return re.sub(rf"(?:^|(?<=[ ;,])){re.escape(source)}/", "", reason)
+
+
 def _final(
     dataset: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
@@ -91,6 +99,8 @@ def _final(
     if not fields or dataset["status"] in ("blocked", "published", "changed", "late"):
         return []
     ready = [row for row in rows if row["status"] == "ready"]
+    if not ready:
+        return []
     companions = sum(bool(companion[1]) for companion in dataset["companions"])
     size = size_text(sum(int(row["prepared_bytes"] or 0) for row in ready))
     resources = f"{number(len(ready), 'measurement')} ({size})"

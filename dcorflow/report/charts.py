@@ -108,14 +108,14 @@ def ratio_chart(ratios: Sequence[float]) -> Chart | None:
     """Return how much smaller prepared files are: prepared bytes by source bytes, in percent."""
     if not ratios:
         return None
-    low, high = 0.0, max(1.0, min(2.0, max(ratios)))
+    low, high = 0.0, max(1.0, min(2.0, math.ceil(max(ratios) * 5) / 5))
     wide = (high - low) / _BINS
     found = Counter(min(_BINS - 1, int((min(r, high) - low) / wide)) for r in ratios)
     counts = [
         (f"{(low + n * wide) * 100:.0f} to {(low + (n + 1) * wide) * 100:.0f} %", found[n])
         for n in range(_BINS)
     ]
-    step = 0.2 if high <= 1.2 else 0.5
+    step = 0.2 if high <= 1.2 else 0.4
     ticks = [(n * step / high, f"{n * step * 100:.0f}") for n in range(int(high / step + 1e-9) + 1)]
     middle = sorted(ratios)[len(ratios) // 2]
     words = f"Half of the prepared files take at most {middle * 100:.0f} % of their source."
@@ -169,7 +169,11 @@ def timeline_chart(dates: Iterable[str]) -> Chart | None:
     every = max(1, bins // 5)
     form = "%Y-%m-%d" if span <= 400 else "%Y-%m"
     ticks = [((n + 0.5) / bins, starts[n].strftime(form)) for n in range(0, bins, every)]
-    words = f"From {first.isoformat()} to {last.isoformat()}, on {len(set(days))} days."
+    words = (
+        f"From {first.isoformat()} to {last.isoformat()}, on {len(set(days)):,} days."
+        if last > first
+        else f"All on {first.isoformat()}."
+    )
     return bars("Acquisition", words, counts, [t for t in ticks if t[0] < 0.95], f"measurements per {kind}")
 
 

@@ -9,6 +9,7 @@ from dcorflow.cues import UNKNOWN_FEATURE, Cue, cues_of, is_ignored
 from dcorflow.files import printable
 from dcorflow.records import AUTOMATIC, Record
 from dcorflow.verdict import is_mended
+from dcorflow.wording import number, short_number
 
 #: Longest text of a cell in the details; longer ones are cut, the record has them whole.
 _LONGEST = 500
@@ -22,13 +23,14 @@ def lead_of(record: Record) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``date`` and ``time`` of the acquisition as text, empty where unknown; ``sample``; ``flags``:
+        ``date`` and ``time`` of the acquisition as text, empty where unknown, the date also where a
+        conversion guessed it; ``sample``; ``flags``:
         how many quality flags are alerts, how many inform.
     """
     facts = record.facts
     levels = [flag["level"] for flag in flags_of(record)]
     return {
-        "date": str(facts.get("date", "")),
+        "date": "" if "experiment:date" in record.guessed else str(facts.get("date", "")),
         "time": str(facts.get("time", "")),
         "sample": str(record.metadata.get("experiment:sample", "")),
         "flags": [levels.count("alert"), levels.count("info")],
@@ -81,7 +83,7 @@ def details_of(
 
 
 def _cell(value: object) -> str:
-    text = printable(str(value))
+    text = printable(short_number(value) if isinstance(value, float) else str(value))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
@@ -120,7 +122,7 @@ def advice(cue: Cue) -> str:
     if cue.id.startswith(UNKNOWN_FEATURE):
         return f"to publish without this feature, add '{cue.id}' to check.ignore"
     if cue.file == "source":
-        return "found in the source only: the prepared file is without it"
+        return "only the source has this fault, the prepared file does not"
     if cue.unfit:
         return "DCOR-Aid would refuse it: repair the source, or leave it out ('use: no')"
     return f"look at the file; where all is well, add '{cue.id}' to check.ignore"
@@ -174,7 +176,7 @@ def _sums(record: Record) -> list[list[str]]:
     known = {
         "SHA256 of the prepared file": record.prepared.get("sha256", ""),
         "ETag on the server": record.prepared.get("etag", ""),
-        "bytes of the source files": record.content,
+        "digest of the source files": record.content,
     }
     return [[name, value] for name, value in known.items() if value]
 
@@ -190,9 +192,13 @@ def _history(record: Record) -> list[list[str]]:
     if record.kind == "tdms":
         steps.append(["convert", f"from .tdms with dclab {body.get('dclab', '')}"])
     counts = [f"{len(body.get(part, ()))} {part}" for part in ("dropped", "changed", "added")]
-    steps.append(["compress", f"{len(body.get('datasets', {}))} datasets; {', '.join(counts)}"])
+    steps.append(
+        ["compress", f"{number(len(body.get('datasets', {})), 'array')} stored; {', '.join(counts)}"]
+    )
     if record.check_key:
         steps.append(["check", f"compared with the source; dclab {record.check.get('dclab', '')}"])
     own = sum(e["kind"] not in AUTOMATIC for e in record.edits)
-    steps.append(["merge_metadata", f"{own} edits asked for, {len(record.edits) - own} by itself"])
+    steps.append(
+        ["merge_metadata", f"{number(own, 'value')} set as asked for, {len(record.edits) - own} by rule"]
+    )
     return steps

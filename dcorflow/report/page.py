@@ -31,7 +31,7 @@ from dcorflow.wording import number, size_text
 from dcorflow.workdir import Workdir
 
 #: Raised when the same results would give another page than before.
-_RECIPE = 2
+_RECIPE = 3
 #: Bytes that details and pictures may take, whatever the number of measurements.
 PACKED = 22_000_000
 #: Measurements in the table and datasets as cards; beyond, those that need attention most are shown.
@@ -215,6 +215,7 @@ def _row(
         printable(lead.get("sample", "")),
         row["measurement"],
         private,
+        row["gaps"],
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,21 @@ _SHOWN = 12
 _ORDER = {"failed": 0, "excluded": 1, IN_PROGRESS: 2, "gone": 3}
 #: Verdicts on private text that a person should act on.
 _PRIVATE = ("blocks", "warned")
+#: Kinds of private text in words, as one and several; others are patterns of the settings.
+_KINDS = {
+    "user": ("user name", "user names"),
+    "name": ("name", "names"),
+    "email": ("e-mail address", "e-mail addresses"),
+    "host": ("name of a computer", "names of computers"),
+    "share": ("network share", "network shares"),
+    "ip": ("IP address", "IP addresses"),
+    "mac": ("hardware address", "hardware addresses"),
+    "phone": ("telephone number", "telephone numbers"),
+    "birth": ("date of birth", "dates of birth"),
+    "path": ("path", "paths"),
+    "basin": ("path of another file", "paths of other files"),
+    "own": ("text of own patterns", "texts of own patterns"),
+}
 #: Statuses of datasets whose reasons are shown at the end of a run.
 _TELL = ("blocked", "upload failed", "changed", "late")
 
@@ -67,13 +83,18 @@ def _private_words(summary: Summary) -> list[str]:
     ]
     if not found:
         return []
-    kinds = Counter(row[3] for _, row in found)
-    shown = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    shown = private_kinds(row[3] for _, row in found)
     files, datasets = (len({(d, *row[1:n]) for d, row in found}) for n in (2, 1))
     where = f"{number(files, 'file')} of {number(datasets, 'dataset')}"
     return [
         f"private text in {where} ({shown}): {number(len(found), 'entry', 'entries')} in results/privacy.tsv"
     ]
+
+
+def private_kinds(kinds: Iterable[str]) -> str:
+    """Return how many findings of private text there are of each kind: 2 paths, 1 user name."""
+    counts = sorted(Counter(kinds).items())
+    return ", ".join(number(count, *_KINDS.get(kind, (f"'{kind}'", f"'{kind}'"))) for kind, count in counts)
 
 
 def _findings(summary: Summary) -> list[str]:

@@ -76,7 +76,9 @@ function part(title, content, open, count = "") {
 }
 
 function grid(heads, rows, numeric = []) {
-  const head = make("tr", {}, ...heads.map((text) => make("th", { scope: "col", text })));
+  const head = make("tr", {}, ...heads.map((text, at) => make("th", {
+    scope: "col", text, ...(numeric.includes(at) ? { class: "number" } : {}),
+  })));
   const body = rows.map((row) => make("tr", {}, ...row.map((cell, at) => {
     const values = numeric.includes(at) ? { class: "number" } : {};
     return cell instanceof Node ? make("td", values, cell) : make("td", { ...values, text: cell });
@@ -136,10 +138,10 @@ function metadataTable(rows) {
 }
 
 function compressionTable(rows) {
-  return grid(["data", "bytes", "stored", "%", "encoding", "digest of the content"], rows.map(
+  return grid(["array", "bytes", "stored", "%", "encoding", "digest of the content"], rows.map(
     ([name, bytes, kept, encoding, digest]) => [
       name, bytesText(bytes), bytesText(kept), bytes ? `${Math.round(kept / bytes * 100)}` : "", encoding,
-      make("code", { text: digest }),
+      make("code", { class: "whole", text: digest }),
     ]), [1, 2, 3]);
 }
 
@@ -168,7 +170,7 @@ async function details(row, place) {
   }
   if (!shown.metadata) return box;
   const edited = shown.metadata.filter((r) => r[2] !== "source");
-  if (edited.length) box.append(part("Metadata that were changed, added or guessed", metadataTable(edited), true, edited.length));
+  if (edited.length) box.append(part("Metadata changed, added or guessed", metadataTable(edited), true, edited.length));
   box.append(part("All metadata", metadataTable(shown.metadata), false, shown.metadata.length));
   for (const [title, rows, heads] of [
     ["Dropped", shown.dropped, ["what", "why"]],
@@ -177,7 +179,7 @@ async function details(row, place) {
   ]) {
     if (rows.length) box.append(part(title, grid(heads, rows), title === "Dropped", rows.length));
   }
-  if (informing.length) box.append(part("What the check informs of", findings(informing), false, informing.length));
+  if (informing.length) box.append(part("What else the check says", findings(informing), false, informing.length));
   box.append(part("Compression", compressionTable(shown.datasets), false, shown.datasets.length));
   box.append(part("Checksums", grid(["of", "value"], shown.sums.map(([of, value]) => [of, make("code", { text: value })])), false));
   box.append(part("History", grid(["step", "what was done"], shown.history), false));

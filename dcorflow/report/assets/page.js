@@ -1,9 +1,11 @@
 // The table of measurements: filters, order, and rows that open.
 // A row is [source, dataset, status, level, events, source bytes, prepared bytes, violations, alerts,
-// quality alerts, date, reason, sample, measurement, private texts].
+// quality alerts, date, reason, sample, measurement, private texts, gaps in the metadata].
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const LEVELS = ["nothing", "alerts", "violations", "to do"];
+// What can be filtered for by its place in a row.
+const FOUND = { violated: 7, flagged: 9, private: 14, gaps: 15 };
 const PER_PAGE = 50;
 const MOST_PRINTED = 2000;
 
@@ -30,6 +32,7 @@ function findingWords(row) {
   if (row[8]) words.push(`${row[8]} alert${row[8] === 1 ? "" : "s"}`);
   if (row[9]) words.push(`${row[9]} quality`);
   if (row[14]) words.push(`${row[14]} private`);
+  if (row[15]) words.push("metadata to fill in");
   return words.join(", ");
 }
 
@@ -91,7 +94,7 @@ function wanted() {
   return (row, place) => (
     (status === "" || row[2] === Number(status))
     && (dataset === "" || row[1] === Number(dataset))
-    && (level === "" || (level === "flagged" ? row[9] > 0 : row[3] === Number(level)))
+    && (level === "" || (level in FOUND ? row[FOUND[level]] > 0 : row[3] === Number(level)))
     && words.every((word) => haystack[place].includes(word))
   );
 }
