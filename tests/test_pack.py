@@ -80,3 +80,21 @@ def test_the_rest_of_a_room_is_given_back() -> None:
     assert [bytes(raw) for _, raw in first.stored()] == [
         bytes(raw) for _, raw in pack.pack(parts, encode.STRIP, 1).stored()
     ]
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_chunks_are_decoded_in_place(library: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not library:
+        monkeypatch.setattr(filters, "zstd_decoder", lambda: None)
+    elif plugins.zstd_decoder() is None:
+        pytest.skip("hdf5plugin's library hides its functions")
+    data = np.random.default_rng(5).integers(0, 9, 7000, np.uint8)
+    frame = encode.STANDARD.encode(data, 1)
+    pipeline = filters.Pipeline(((filters.ZSTD, (5,)), (filters.FLETCHER32, ())), 1, data.size)
+    into = np.zeros_like(data)
+    pipeline.decode_into(frame + checksum(frame), 0, into)
+    assert np.array_equal(into, data)
+    half = encode.STANDARD.encode(data[:3500], 1)
+    for wrong in (frame[:-3], frame + frame, frame + b"x", half, b"no frame at all"):
+        with pytest.raises(Undecodable, match=r"Zstandard|bytes after decoding"):
+            pipeline.decode_into(wrong + checksum(wrong), 0, into)

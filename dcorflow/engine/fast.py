@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import h5py
-import numpy as np
 
 from . import layout as lay
 from .attributes import TextChange, copy_attributes
@@ -20,7 +19,7 @@ from .early import Early
 from .encode import STANDARD, Encoding, shuffled
 from .errors import Copied
 from .filters import BITSHUFFLE, SHUFFLE
-from .pack import Pack, pack
+from .pack import Pack, gather, pack
 from .parallel import ALONE, Helpers
 from .plain import hasher_of
 from .reader import Reader, band_rows
@@ -57,18 +56,17 @@ class Done(NamedTuple):
 
 @dataclass(frozen=True)
 class _Decode:
-    """Return the content of `rows` rows for the digest, in pieces, and the stored chunks where wanted."""
+    """Return the content of `rows` rows for the digest, and the stored chunks where wanted."""
 
     reader: Reader
     canonical: Canonical
     rows: int
     keep: bool
 
-    def __call__(self, start: int) -> tuple[list[Any], list[tuple[tuple[int, ...], Bytes]]]:
+    def __call__(self, start: int) -> tuple[Any, Pack | None]:
         kept: list[tuple[tuple[int, ...], bytes]] | None = [] if self.keep else None
-        stop = min(start + self.rows, self.reader.shape[0])
-        contents = [self.canonical.of_bytes(piece) for piece in self.reader.pieces(start, stop, kept)]
-        return contents, [(offset, np.frombuffer(raw, np.uint8)) for offset, raw in kept or ()]
+        content = self.reader.band(start, min(start + self.rows, self.reader.shape[0]), kept)
+        return self.canonical.of_bytes(content), None if kept is None else gather(kept)
 
 
 @dataclass(frozen=True)
@@ -140,12 +138,12 @@ class FastCopy:
         hasher, rows = hasher_of(source), band_rows(reader)
         work = _Decode(reader, hasher.canonical, rows, keep=True)
         starts = range(0, reader.shape[0], rows)
-        for contents, kept in self.readers.ordered(starts, work, rows * reader.row_bytes, reader.size):
-            for content in contents:
-                hasher.update_bytes(content)
-            for offset, raw in kept:
+        for content, kept in self.readers.ordered(starts, work, rows * reader.row_bytes, reader.size):
+            hasher.update_bytes(content)
+            assert kept is not None
+            for offset, raw in kept.stored():
                 dataset.id.write_direct_chunk(offset, raw)
-                self.early.wrote(len(raw))
+            self.early.wrote(kept.memory.size)
         return self._finish(dataset, hasher, layout, "passed through")
 
     def encode(self, encoder: Literal["compat", "best"]) -> Copied | None:
@@ -277,7 +275,6 @@ def digest_fast(source: h5py.Dataset, helpers: Helpers) -> str | None:
     work = _Decode(reader, hasher.canonical, rows, keep=False)
     helpers = helpers if reader.parallel else ALONE
     starts = range(0, reader.shape[0], rows)
-    for contents, _ in helpers.ordered(starts, work, rows * reader.row_bytes, reader.size):
-        for content in contents:
-            hasher.update_bytes(content)
+    for content, _ in helpers.ordered(starts, work, rows * reader.row_bytes, reader.size):
+        hasher.update_bytes(content)
     return hasher.digest()

@@ -17,7 +17,8 @@ import numpy as np
 import zstandard
 from isal import igzip_lib, isal_zlib
 
-from .plugins import bitshuffle, bitshuffle_library, fletcher32
+from .plugins import bitshuffle, bitshuffle_library, fletcher32, zstd_decoder
+from .room import Bytes
 
 GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3
 BITSHUFFLE, ZSTD = 32008, 32015
@@ -115,6 +116,15 @@ class Pipeline:
         if size != self.chunk_bytes:
             raise Undecodable(f"expected {self.chunk_bytes} bytes after decoding, found {size}")
         return data
+
+    def decode_into(self, raw: Any, mask: int, into: Bytes) -> None:
+        """Do what `decode` does, with the result in memory of `chunk_bytes` bytes."""
+        decoder = zstd_decoder()
+        if self._usual and not mask and decoder is not None:
+            content = np.frombuffer(verify_fletcher32(raw), np.uint8)
+            if decoder.decompress_into(content.ctypes.data, content.size, into.ctypes.data, into.size):
+                return
+        into[:] = np.frombuffer(self.decode(raw, mask), np.uint8)  # says what is wrong, then
 
     def _undo(self, number: int, options: tuple[int, ...], data: Any, size: int) -> Any:
         if number == FLETCHER32:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from . import room
@@ -71,6 +71,17 @@ def pack(parts: Iterable[tuple[tuple[int, ...], Bytes]], encoding: Encoding, ite
         view[start + content : end] = value
         found.append((offset, start, end))
     return Pack(room.trim(memory, end), found)
+
+
+def gather(chunks: Sequence[tuple[tuple[int, ...], bytes]]) -> Pack:
+    """Put chunks, as they are stored, one behind the other."""
+    memory = room.empty(sum(len(raw) for _, raw in chunks))
+    view, found, end = memory.data, [], 0
+    for offset, raw in chunks:
+        start, end = end, end + len(raw)
+        view[start:end] = raw
+        found.append((offset, start, end))
+    return Pack(memory, found)
 
 
 def _bound(size: int) -> int:

@@ -191,3 +191,38 @@ class PluginZstd:
         if getattr(self, "_context", None):
             self._library.ZSTD_freeCCtx(self._context)
             self._context = None
+
+
+class PluginUnzstd:
+    """Decompress with the library of HDF5's Zstandard filter, from address to address."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        self._context = library.ZSTD_createDCtx()
+        if not self._context:
+            raise MemoryError("no memory for a Zstandard context")
+
+    def decompress_into(self, address: int, size: int, target: int, room: int) -> bool:
+        """Decompress `size` bytes; return whether they are one frame that knows that it holds `room` bytes."""
+        library = self._library
+        if library.ZSTD_getFrameContentSize(address, size) != room:
+            return False
+        if library.ZSTD_findFrameCompressedSize(address, size) != size:
+            return False
+        return bool(library.ZSTD_decompressDCtx(self._context, target, room, address, size) == room)
+
+
+@functools.cache
+def zstd_decoder() -> PluginUnzstd | None:
+    """Return the one decoder of this process, for one thread; None without its library."""
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    library = _load(
+        "zstd",
+        {
+            "ZSTD_createDCtx": (pointer, []),
+            "ZSTD_decompressDCtx": (size, [pointer, pointer, size, pointer, size]),
+            "ZSTD_findFrameCompressedSize": (size, [pointer, size]),
+            "ZSTD_getFrameContentSize": (ctypes.c_uint64, [pointer, size]),
+        },
+    )
+    return None if library is None else PluginUnzstd(library)

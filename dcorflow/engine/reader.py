@@ -150,12 +150,14 @@ class Reader:
             reason = f"expected {size} stored bytes, the file ends after {found}"
             raise CorruptChunk(self.name, offset, address, reason)
 
-    def decode(self, offset: tuple[int, ...], raw: bytes) -> Any:
-        """Undo the filters of a chunk; raise `CorruptChunk` where that fails."""
+    def decode(self, offset: tuple[int, ...], raw: bytes, into: Bytes | None = None) -> Any:
+        """Undo the filters of a chunk, in place where told; raise `CorruptChunk` where that fails."""
         assert self.pipeline is not None
         address, _, mask = self._table[offset]
         try:
-            return self.pipeline.decode(raw, mask)
+            if into is None:
+                return self.pipeline.decode(raw, mask)
+            self.pipeline.decode_into(raw, mask, into)
         except Undecodable as error:
             raise CorruptChunk(self.name, offset, address, str(error)) from error
 
@@ -174,40 +176,34 @@ class Reader:
         if self._address is not None:
             return self._piece(start, stop)
         assert self.chunks is not None
-        first = start - start % self.chunks[0]
-        whole = (0,) * (len(self.shape) - 1)
-        if self.chunks[1:] == self.shape[1:] and stop <= first + self.chunks[0]:
-            raw = self.raw((first, *whole))
-            if raw is not None:  # one chunk: no copy
-                if kept is not None:
-                    kept.append(((first, *whole), raw))
-                data: Bytes = np.frombuffer(self.decode((first, *whole), raw), np.uint8)
-                return data[(start - first) * self.row_bytes : (stop - first) * self.row_bytes]
-        if self.chunks[2:] == self.shape[2:] and self.chunks[1:] != self.shape[1:] and self.complete:
-            return self._from_strips(start, stop, kept)
-        if self.chunks[1:] == self.shape[1:] and self.complete:
+        if self.complete and self.chunks[1:] == self.shape[1:]:
             return self._from_rows(start, stop, kept)
+        if self.complete and self.chunks[2:] == self.shape[2:]:
+            return self._from_strips(start, stop, kept)
         return self._assemble(start, stop, kept).reshape(-1).view(np.uint8)
 
     def _from_rows(self, start: int, stop: int, kept: list[tuple[tuple[int, ...], bytes]] | None) -> Bytes:
         """Do what `_assemble` does, quickly for many chunks that hold whole rows."""
         assert self.chunks is not None and self.pipeline is not None
         out: Bytes = room.empty((stop - start) * self.row_bytes)
-        view, rows, size = out.data, self.chunks[0], self.row_bytes
+        rows, size = self.chunks[0], self.row_bytes
         rest = (0,) * (len(self.shape) - 1)
         as_it_is = not self.pipeline.filters and self._handle is not None
         for first in range(start - start % rows, stop, rows):
             low, high, offset = max(first, start), min(first + rows, stop), (first, *rest)
-            into = view[(low - start) * size : (high - start) * size]
-            if as_it_is and len(into) == self._table[offset][1]:
-                self._read_into(into, offset)
+            into = out[(low - start) * size : (high - start) * size]
+            if as_it_is and into.size == self._table[offset][1]:
+                self._read_into(into.data, offset)
                 continue
             raw = self.raw(offset)
             assert raw is not None  # `complete` says so
             if kept is not None:
                 kept.append((offset, raw))
-            part = memoryview(self.decode(offset, raw)).cast("B")
-            into[:] = part[(low - first) * size : (high - first) * size]
+            if high - low == rows:
+                self.decode(offset, raw, into)
+            else:
+                part: Bytes = np.frombuffer(self.decode(offset, raw), np.uint8)
+                into[:] = part[(low - first) * size : (high - first) * size]
         return out
 
     def _from_strips(self, start: int, stop: int, kept: list[tuple[tuple[int, ...], bytes]] | None) -> Bytes:
@@ -241,18 +237,6 @@ class Reader:
             reason = f"expected {size} bytes, the file ends after {found}"
             raise CorruptChunk(self.name, where, address, reason)
         return data
-
-    def pieces(
-        self, start: int, stop: int, kept: list[tuple[tuple[int, ...], bytes]] | None = None
-    ) -> list[Bytes]:
-        """Return what `band` returns in one or more parts, without copying where chunks allow it.
-
-        `start` is a multiple of `step`.
-        """
-        if self.chunks is None or self.chunks[1:] != self.shape[1:] or not self._direct:
-            return [self.band(start, stop, kept)]
-        rows = range(start, stop, self.chunks[0])
-        return [self.band(row, min(row + self.chunks[0], stop), kept) for row in rows]
 
     def _assemble(
         self, start: int, stop: int, kept: list[tuple[tuple[int, ...], bytes]] | None
