@@ -203,7 +203,7 @@ class PluginUnzstd:
             raise MemoryError("no memory for a Zstandard context")
 
     def decompress_into(self, address: int, size: int, target: int, room: int) -> bool:
-        """Decompress `size` bytes; return whether they are one frame that knows that it holds `room` bytes."""
+        """Decompress `size` bytes; return whether they are one frame that says it holds `room`."""
         library = self._library
         if library.ZSTD_getFrameContentSize(address, size) != room:
             return False
