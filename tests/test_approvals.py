@@ -8,18 +8,19 @@ import re
 import pytest
 from runs import Run
 
+from dcorflow.cli import main
 from dcorflow.discover.plan import Pending
 from dcorflow.discover.run import Discovery
 from dcorflow.discover.words import as_markdown
 from dcorflow.errors import UsageError
-from dcorflow.files import read_json
+from dcorflow.files import read_json, to_json, write_text
 from dcorflow.report.page import write_page
 from dcorflow.report.summary import gather
 from dcorflow.server import find_server
 from dcorflow.source.identity import Changes
 from dcorflow.source.inventory import Item
 from dcorflow.upload.approvals import approve_from, read_approvals, to_review
-from dcorflow.upload.approve import to_approve
+from dcorflow.upload.approve import describe, to_approve
 from dcorflow.upload.receipts import is_approved
 from dcorflow.workdir import TASK_NAME, Workdir
 
@@ -111,3 +112,45 @@ def test_a_plan_as_markdown_escapes_what_files_are_called():
     [row] = [line for line in text.split("\n") if "img" in line]
     assert row == "| failed | a\\|b/&lt;img src=x\\>@\u200ball\\*.rtdc | \\`x\\` |"
     assert "](" not in text
+
+
+@pytest.mark.parametrize(("answer", "approved"), [("n", False), ("", False), ("YES", True)])
+def test_on_a_terminal_somebody_is_asked(lab: Run, monkeypatch, capsys, answer: str, approved: bool) -> None:
+    """After all that becomes final was shown; silence is no approval."""
+    work = Workdir(lab.work)
+    config = read_json(work.config)
+    config["upload"]["server"] = "playground"
+    write_text(work.config, to_json(config))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    shown = []
+    monkeypatch.setattr("builtins.input", lambda text: shown.append(capsys.readouterr().out + text) or answer)
+    assert main(["-d", str(lab.work), "approve", "alpha"]) == (0 if approved else 1)
+    assert "title        alpha" in shown[0]
+    assert "cannot be changed or taken back" in shown[0]
+    [manifest] = to_approve(work, config, PLAYGROUND, ["alpha"])
+    assert is_approved(work, PLAYGROUND, manifest) == approved
+
+
+def test_all_that_becomes_final_is_shown_and_bound(lab: Run) -> None:
+    work = Workdir(lab.work)
+    config = read_json(work.config)
+    [before] = to_approve(work, config, PLAYGROUND, ["alpha"])
+    path = work.datasets / "alpha" / TASK_NAME
+    task = read_json(path)
+    more = {"notes": "Two\nlines", "doi": "10.1/2", "references": "https://a.b", "tags": [{"name": "blood"}]}
+    task["dataset_dict"] |= more
+    write_text(path, to_json(task))
+    group = next(
+        g for g in read_json(work.state / "plan.json")["groups"] if "alpha" in work.settled(g).read_text()
+    )
+    settled = read_json(work.settled(group))
+    settled["datasets"][0]["private"] = [["m", "one.rtdc", "logs/a:1", "user", "jdoe", "1", verdict]
+                                         for verdict in ("warned", "accepted")]  # fmt: skip
+    settled["datasets"][0]["warnings"] = ["something odd"]
+    write_text(work.settled(group), to_json(settled))
+    [after] = to_approve(work, config, PLAYGROUND, ["alpha"])
+    told = describe(after, PLAYGROUND)
+    for words in ("Two lines", "10.1/2", "https://a.b", "blood", "PRIVATE TEXT 1 places", "something odd"):
+        assert words in told
+        assert words not in describe(before, PLAYGROUND)
+    assert after.digest != before.digest

@@ -172,17 +172,6 @@ class TestResuming:
         assert "not on the server any more" in made.reason("beta")
         assert not made.found("beta")
 
-    def test_object_altered_in_the_store(self, labs) -> None:
-        made = labs("alpha", activate="drafts")
-        made.upload()
-        [draft] = made.found("alpha")
-        answer = requests.put(made.dcor.stored(draft["resources"][1]["id"]), data=b"other", timeout=30)
-        assert answer.status_code == 200
-        made.configure(activate="all")
-        assert made.upload() == {"alpha": "published"}
-        assert made.assert_whole("alpha", "active")["id"] != draft["id"]
-        assert "abandoned" in made.events()
-
     def test_strange_resource_in_the_draft(self, labs) -> None:
         made = labs("beta", activate="drafts")
         made.upload()

@@ -91,7 +91,7 @@ def describe(manifest: Manifest, server: Server) -> str:
     if findings["violations"] or findings["alerts"]:
         lines.append(f"  findings     {findings['violations']} violations, {findings['alerts']} alerts")
     if findings["private"]:
-        lines.append(f"  PRIVATE TEXT {findings['private']} times, see results/privacy.tsv")
+        lines.append(f"  PRIVATE TEXT {findings['private']} places, see results/privacy.tsv")
     lines += [f"  warning      {words}" for words in findings["warnings"]]
     if findings["missing"]:
         lines.append(f"  INCOMPLETE   {findings['missing']}")

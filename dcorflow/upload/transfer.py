@@ -10,6 +10,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from dcoraid.api.s3_api import (
@@ -155,9 +156,14 @@ def look_into_store(api: Api, dataset_id: str, resource: dict[str, Any]) -> tupl
     what = f"looking at {resource['name']}"
     try:
         led = requests.get(place, headers=api.headers, timeout=api.timeout, allow_redirects=False)
+        if led.status_code == 500:
+            raise Passing(f"{what} failed with status 500; if it stays so, delete the draft, and run again")
         judge(led, what)
         if led.status_code not in (301, 302, 303, 307, 308):
             raise Refused(f"{what}: the server does not lead to an object store")
+        if urlsplit(led.headers["Location"]).path == urlsplit(place).path:
+            # Where the store has no such object, the server leads to the address that it has noted: this one.
+            raise Refused(f"{what}: it is not in the object store", 404)
         first = {"Range": "bytes=0-0"}  # the signed address is good for GET only
         with requests.get(led.headers["Location"], headers=first, timeout=api.timeout, stream=True) as answer:
             judge(answer, what)
