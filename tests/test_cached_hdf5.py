@@ -18,6 +18,10 @@ def path(tmp_path):
         other["data"] = [1, 2]
     with h5py.File(path, "w") as h5:
         h5.attrs["name"] = "A"
+        for number, dtype in enumerate(["<i8", ">i4", "u1", "<f4", ">f8", "f2", "?", "c16"]):
+            h5.attrs[f"number {number}"] = np.array(number + 0.5).astype(dtype)
+        h5.attrs["numbers"] = np.array([1, 2], ">u2")
+        h5.attrs["no number"] = h5py.Empty("f8")
         h5["events/deform"] = np.linspace(0, 1, 5)
         h5["events/image"] = np.zeros((5, 2, 3), np.uint8)
         h5["events/deform"].attrs["min"] = 0.0
@@ -29,7 +33,11 @@ def path(tmp_path):
 def test_the_same_answers(path):
     with h5py.File(path, "r") as plain, CachedFile(path, "r") as cached:
         for _ in range(2):
-            assert dict(cached.attrs) == dict(plain.attrs)
+            ours, theirs = dict(cached.attrs), dict(plain.attrs)
+            assert {k: (type(v), str(v)) for k, v in ours.items()} == {
+                k: (type(v), str(v)) for k, v in theirs.items()
+            }
+            assert all(v.dtype == theirs[k].dtype for k, v in ours.items() if k.startswith("number"))
             assert cached.attrs.get("nothing") is None and "name" in cached.attrs
             assert list(cached["events"]) == list(plain["events"])
             for name in ("events/deform", "events/image", "logs/text"):
