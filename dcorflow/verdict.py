@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from dcorflow.cues import UNKNOWN_FEATURE, Cue, cues_of, is_ignored
 from dcorflow.errors import FailureClass
+from dcorflow.metadata.keys import FIXED
 from dcorflow.records import Record
 
 #: Category of dclab's findings on metadata that are not there.
@@ -84,8 +86,8 @@ def judge(member: dict[str, Any], record: Record | None, policy: dict[str, Any])
 
 def is_mended(cue: Cue, edited: set[str]) -> bool:
     """Return whether a finding on the metadata of the source no longer holds for the prepared file."""
-    key = f"{cue.section}:{cue.key}"
-    return cue.file == "source" and bool(cue.key) and (cue.category == _MISSING or key in edited)
+    said = any(key.startswith(f"{cue.section}:") for key in edited)  # it may count others, such as lasers
+    return cue.file == "source" and bool(cue.key) and (cue.category == _MISSING or said)
 
 
 def _judge_guesses(record: Record, verdict: Verdict, blocks: bool) -> Verdict:
@@ -160,23 +162,37 @@ def find_gaps(record: Record, ignore: Iterable[str]) -> dict[str, list[str]]:
         missing = cue.category == _MISSING
         message = cue.message.removeprefix("Metadata: ")
         gaps[key] = ["missing" if missing else "wrong", cue.level, message]
-    _add_counted(gaps, record.metadata)
+    _add_counted(gaps, record)
+    _add_choices(gaps, record.metadata, patterns)
     return gaps | {key: ["guessed", "violation", how] for key, how in record.guessed.items()}
 
 
-def _add_counted(gaps: dict[str, list[str]], metadata: Mapping[str, Any]) -> None:
+def _add_choices(gaps: dict[str, list[str]], metadata: Mapping[str, Any], ignore: Iterable[str]) -> None:
+    """Add values that dclab's definitions do not name: its check has no list of them."""
+    for key, names in FIXED.items():
+        known = key not in metadata or metadata[key] in names
+        if not known and not any(fnmatchcase(f"metadata-wrong:{key}", pattern) for pattern in ignore):
+            gaps.setdefault(key, ["wrong", "alert", f"Invalid value, expected {' or '.join(names)}"])
+
+
+def _add_counted(gaps: dict[str, list[str]], record: Record) -> None:
     """Add what dclab counts where it says that a number of lasers or channels is wrong or missing.
 
     Source of the rules: `dclab.rtdc_dataset.check.IntegrityChecker.check_fl_num_lasers` and
     `check_fl_num_channels`.
     """
+    metadata = record.metadata
     if (gap := gaps.get("fluorescence:channel count")) and gap[0] == "wrong":
+        data = [str(n) for n in _NUMBERS if f"events/fl{n}_max" in record.body.get("datasets", {})]
         gap[2] += ": channels with data and a name are counted, such as 'fluorescence:channel 1 name'"
+        gap[2] += f"; there are data of {', '.join(data) or 'none'}"
         for number in _NUMBERS:
             if name := gaps.get(f"fluorescence:channel {number} name"):
                 name[1] = "violation"
     if gap := gaps.get("fluorescence:laser count"):
-        gap[2] += ": lasers are counted that have a wavelength, and a power above 0"
+        lasers = [f"fluorescence:laser {n}" for n in _NUMBERS]
+        lit = sum(f"{n} lambda" in metadata and bool(metadata.get(f"{n} power")) for n in lasers)
+        gap[2] += f": lasers are counted that have a wavelength, and a power above 0; now {lit}"
         said = metadata.get("fluorescence:laser count")
         for number in _NUMBERS:
             for what in ("lambda", "power"):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dcorflow.errors import UsageError
 from dcorflow.metadata.folders import FolderSettings
-from dcorflow.metadata.matching import Subject, mark
+from dcorflow.metadata.matching import Subject, mark, together
 from dcorflow.metadata.resolve import Resolver
 from dcorflow.metadata.sheet import DatasetSheet, MeasurementSheet, plain_text
 from dcorflow.metadata.tables import Table, cell_text, read_table
@@ -281,3 +281,13 @@ class TestDatasets:
     def test_unknown_fields(self):
         (problem,) = self.table(licence="CC0-1.0").problems
         assert "did you mean 'license_id'?" in problem
+
+
+def test_one_mistake_in_many_rows_is_told_once():
+    rows = [f"a.tsv, row {n}, column 'setup:medium': must be text" for n in (4, 5, 6, 9, 12, 11)]
+    other = ["a.tsv, row 4, column 'use': not yes", "a: a title is missing", "a: a title is missing"]
+    assert together([*rows[:2], *other, *rows[2:]]) == [
+        "a.tsv, rows 4 to 6, 9, 11, 12, column 'setup:medium': must be text",
+        "a.tsv, row 4, column 'use': not yes",
+        "a: a title is missing",
+    ]

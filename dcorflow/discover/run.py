@@ -47,7 +47,7 @@ from dcorflow.errors import UsageError
 from dcorflow.files import clean_leftovers, read_json, to_json, write_if_changed, write_text
 from dcorflow.metadata.fields import title_problems
 from dcorflow.metadata.folders import FolderSettings
-from dcorflow.metadata.matching import subject_of
+from dcorflow.metadata.matching import subject_of, together
 from dcorflow.metadata.resolve import Resolver, Wanted, settings_problems
 from dcorflow.metadata.sheet import DatasetSheet, MeasurementSheet, load_sheet
 from dcorflow.privacy.plain import without_private
@@ -135,7 +135,7 @@ class _Pass:
         wrong = self._resolve()
         self._leave_alone(known)
         entries, problems = self._dataset_entries(known)
-        if wrong := list(dict.fromkeys(wrong + problems)):
+        if wrong := together(wrong + problems):
             raise UsageError("settings need changes:\n" + "\n".join(f"  - {w}" for w in wrong))
         self._warn_of_copies()
         on_disk = scan_datasets(self.work, clean=not self.dry)

@@ -26,7 +26,7 @@ DATA_KEYS = (
 #: Keys that must be above zero (dclab.rtdc_dataset.check.IntegrityChecker.check_metadata_bad_greater_zero).
 _POSITIVE = ("imaging:frame rate", "imaging:pixel size", "setup:channel width", "setup:flow rate")
 #: Keys for which dclab's definitions name all possible values.
-_FIXED = {"setup:chip region": ("channel", "reservoir")}
+FIXED = {"setup:chip region": ("channel", "reservoir")}
 _DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})$")
 _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?$")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+$")
@@ -51,8 +51,8 @@ def meaning(key: str) -> str:
 
 def choices(key: str) -> tuple[list[str], bool]:
     """Return the usual values of a key, and whether these are the only ones."""
-    if key in _FIXED:
-        return list(_FIXED[key]), True
+    if key in FIXED:
+        return list(FIXED[key]), True
     if key == "setup:medium":
         return list(known_media()), False
     return [], False
@@ -150,7 +150,7 @@ def _in_range(key: str, value: Value) -> Value:
         raise ValueError(f"'{key}' must be greater than zero, found {value!r}")
     if key.endswith(("count", "run index")) and isinstance(value, int) and value < 0:
         raise ValueError(f"'{key}' must not be negative, found {value!r}")
-    fixed = _FIXED.get(key)
+    fixed = FIXED.get(key)
     if fixed and value not in fixed:
         raise ValueError(f"'{key}' must be one of {', '.join(fixed)}, found {value!r}")
     if key == "experiment:date":

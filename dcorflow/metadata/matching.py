@@ -15,6 +15,8 @@ from dcorflow.naming import short_hash
 #: Column with marks of what dcorflow exported: a cell that still has its mark is no edit.
 EXPORTED = "exported"
 _PATTERN = re.compile(r"[*?\[]")
+#: A mistake in one cell, as it is told.
+_MISTAKE = re.compile(r"(?P<sheet>[^,]+), row (?P<row>\d+), (?P<what>column '.*)", re.DOTALL)
 #: Only the first so many rows without a match are told the nearest names: looking takes its time.
 _HINTS = 20
 #: Ranks of cells: those of patterns are (0, their length).
@@ -175,3 +177,27 @@ def _unmatched(names: list[str], selectors: tuple[str, ...], known: list[str]) -
     near = difflib.get_close_matches(names[-1], known, n=3, cutoff=0.5)
     hint = f"; nearest: {', '.join(near)}" if near else ""
     return f"'{names[-1]}' matches nothing that was found{hint}"
+
+
+def together(problems: Iterable[str]) -> list[str]:
+    """Return mistakes, each once; one that is made in many rows of a column is told in one line."""
+    rows: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for problem in dict.fromkeys(problems):
+        found = _MISTAKE.fullmatch(problem)
+        key = (found["sheet"], found["what"]) if found else (problem, "")
+        rows[key].append(int(found["row"]) if found else 0)
+    return [
+        f"{where}, {_rows(numbers)}, {what}" if what else where for (where, what), numbers in rows.items()
+    ]
+
+
+def _rows(numbers: list[int]) -> str:
+    """Return the words for some rows, such as `rows 4 to 7, 9`."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    words = [str(a) if a == b else f"{a} to {b}" if b > a + 1 else f"{a}, {b}" for a, b in spans]
+    return f"row{'s' if len(numbers) > 1 else ''} {', '.join(words)}"
