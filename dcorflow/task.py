@@ -16,6 +16,7 @@ from dcorflow.metadata.supplements import unmet_requirements
 from dcorflow.naming import dckit_name, natural_key, unique
 from dcorflow.records import AUTOMATIC, SOURCE_SHA256, Record, load_record
 from dcorflow.verdict import Verdict, find_gaps, judge
+from dcorflow.wording import number
 from dcorflow.workdir import TASK_NAME, Workdir
 
 #: Plan, record and verdict of each measurement of a dataset.
@@ -219,7 +220,7 @@ def _settle_dataset(
         "task_id": dataset["task_id"],
         "ready": len(ready),
         "accept_incomplete": bool(dataset["fields"].get("accept_incomplete")),
-        "warnings": _warnings(ready),
+        "warnings": _warnings(ready, len(dataset["companions"])),
         "companions": [[c["path"], c["name"], ""] for c in dataset["companions"]]
         + [[path, "", why] for path, why in dataset["companions_left"]],
         "files": files,
@@ -228,11 +229,13 @@ def _settle_dataset(
     }
 
 
-def _warnings(ready: list[tuple[dict[str, Any], Record]]) -> list[str]:
+def _warnings(ready: list[tuple[dict[str, Any], Record]], companions: int) -> list[str]:
     """Return what DCOR-Aid would warn of, and supplements that make no sense together."""
     found = []
-    if len(ready) > _MANY_RESOURCES:
-        found.append(f"{len(ready)} measurements; DCOR is slow with more than {_MANY_RESOURCES} resources")
+    if ready and len(ready) + companions > _MANY_RESOURCES:
+        beside = f" and {number(companions, 'companion')}" if companions else ""
+        many = f"{number(len(ready), 'measurement')}{beside}"
+        found.append(f"{many}; DCOR is slow with more than {_MANY_RESOURCES:,} resources")
     if ready and not any(m["supplements"] for m, _ in ready):
         found.append("no supplements: say at least 'sp:general:sample type' in the sheet")
     unmet = dict.fromkeys(words for m, _ in ready for words in unmet_requirements(m["supplements"]))

@@ -307,6 +307,23 @@ class TestSettle:
         assert not copy.exists()
         assert (work.datasets / "a/M1.rtdc").exists()
 
+    def test_companions_count_among_too_many_resources(self, work, tmp_path, monkeypatch):
+        monkeypatch.setattr("dcorflow.task._MANY_RESOURCES", 2)
+        companions = [self.companion(tmp_path, f"{n}.txt") for n in range(2)]
+        told = []
+        for few in (companions[:1], companions):
+            entry = dataset(
+                member(
+                    "M1",
+                    supplements={"cells": {"organism": "human"}, "general": {"sample type": "cell line"}},
+                ),
+                companions=few,
+            )
+            (row,) = self.settle(work, entry, records=[record("M1")])["datasets"]
+            told.append(row["warnings"])
+        many = "1 measurement and 2 companions; DCOR is slow with more than 2 resources"
+        assert told == [[], [many]]
+
     def test_companions_have_no_supplements(self, work, tmp_path):
         entry = dataset(member("M1", supplements={"cells": {"organism": "human"}}))
         entry["companions"] = [self.companion(tmp_path)]
