@@ -50,6 +50,12 @@ def _part(name: str) -> Any:
     return importlib.import_module(_ALIAS + name)
 
 
+@cache
+def dclab_version() -> str:
+    """Return the version of the installed dclab, without importing it."""
+    return version("dclab")
+
+
 def definitions() -> Any:
     """Return the module `dclab.definitions`."""
     return _part(".definitions")

@@ -6,8 +6,6 @@ import gc
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from dcorflow import engine, recipes
 from dcorflow.cached_hdf5 import cached_reading
 from dcorflow.compress.prepare import Entry, replace_tail
 from dcorflow.cues import Cue, identify
-from dcorflow.dclab_parts import load_dclab
+from dcorflow.dclab_parts import dclab_version, load_dclab
 from dcorflow.errors import MeasurementError, explain_os_error, is_interrupt
 from dcorflow.hdf5 import HISTORY_LOG, members, open_source
 from dcorflow.memory import release_memory
@@ -271,7 +269,7 @@ def _finish(
     tails: list[Document] = []
     cues = read_cues(target, "prepared", known, lambda h5: tails.append(tail_text(h5)))
     record.check["prepared"] = [asdict(c) for c in cues]
-    record.check["dclab"] = _dclab_version()
+    record.check["dclab"] = dclab_version()
     _scan(record, target, scan, *tails)
 
 
@@ -338,14 +336,9 @@ def merge_metadata(
     return record
 
 
-@cache
-def _dclab_version() -> str:
-    return version("dclab")
-
-
 def _still_true(record: Record) -> list[Cue] | None:
     """Return the findings on the prepared file; None where they must all be made anew."""
     cues = [Cue(**c) for c in record.check.get("prepared", [])]
     stopped = any(c.id == "check:failed" for c in cues)
-    same = record.check.get("dclab") == _dclab_version() and not stopped
+    same = record.check.get("dclab") == dclab_version() and not stopped
     return cues if same else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,7 +87,7 @@ class Body:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for the record."""
-        return asdict(self)
+        return dict(vars(self))
 
 
 class _Writer:

@@ -6,7 +6,6 @@ import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from dcorflow.compress.body import Body, BodySettings, write_body
 from dcorflow.compress.edits import RootAttributes, apply_edits, values_before
 from dcorflow.compress.tail import restore_body, same_tail, write_history, write_tail
 from dcorflow.convert import convert, guessed_before
+from dcorflow.dclab_parts import dclab_version
 from dcorflow.engine import Helpers
 from dcorflow.errors import MeasurementError, explain_os_error, os_error_code
 from dcorflow.files import content_digest, copy_file, replacing, scratch_folder
@@ -262,7 +262,7 @@ def _write(
             body = write_body(path, temp, body_settings, helpers, neighbour, beside)
             guessed = guessed_before(path)
         record.content = digest()
-        record.body = body.as_dict() | {"dclab": version("dclab"), "guessed": guessed}
+        record.body = body.as_dict() | {"dclab": dclab_version(), "guessed": guessed}
         _add_tail(record, temp, edits)
         _refuse_changed(entry)
 

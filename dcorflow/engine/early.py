@@ -36,9 +36,13 @@ class Early:
     """
 
     def __init__(self, file: h5py.File) -> None:
-        plain = file.id.get_access_plist().get_driver() == h5py.h5fd.SEC2
-        self._handle = int(file.id.get_vfd_handle()) if plain and _function() is not None else None
+        self._file = file
         self._waiting = 0
+
+    @functools.cached_property
+    def _handle(self) -> int | None:
+        plain = self._file.id.get_access_plist().get_driver() == h5py.h5fd.SEC2
+        return int(self._file.id.get_vfd_handle()) if plain and _function() is not None else None
 
     def wrote(self, count: int) -> None:
         """Note that `count` bytes were added."""
