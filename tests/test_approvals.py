@@ -150,7 +150,7 @@ def test_all_that_becomes_final_is_shown_and_bound(lab: Run) -> None:
     write_text(work.settled(group), to_json(settled))
     [after] = to_approve(work, config, PLAYGROUND, ["alpha"])
     told = describe(after, PLAYGROUND)
-    for words in ("Two lines", "10.1/2", "https://a.b", "blood", "PRIVATE TEXT 1 places", "something odd"):
+    for words in ("Two lines", "10.1/2", "https://a.b", "blood", "PRIVATE TEXT 1 place,", "something odd"):
         assert words in told
         assert words not in describe(before, PLAYGROUND)
     assert after.digest != before.digest

@@ -218,7 +218,8 @@ class TestRecover:
                 path.unlink()
         done = command(made, "recover")
         assert done.code == 0, done.text
-        assert "2 datasets found" in done.stdout
+        assert "2 datasets found; the next" in done.stdout
+        assert "0 datasets found; the ledger lacks none" in command(made, "recover").stdout
         assert made.upload() == {"alpha": "draft", "beta": "published"}
         for name, state in (("alpha", "draft"), ("beta", "active")):
             assert made.assert_whole(name, state)["id"] == ids[name]
@@ -265,6 +266,8 @@ class TestDoctor:
             return {finding.what: finding for finding in examine(work, None)}
 
         assert look()["config"].words.startswith("neither")
+        [disk] = [f for f in examine(Workdir(tmp_path / "to be" / "made"), None) if f.what == "disk"]
+        assert disk.words.endswith(f"GB free in {tmp_path}") or not disk.good
         path = tmp_path / "config" / "config.yaml"
         datasets = {"defaults": {"authors": ["A"], "license_id": "CC0-1.0", "owner_org": "my-circle"}}
         config = {

@@ -11,6 +11,7 @@ from dcorflow.upload.failures import UploadError
 from dcorflow.upload.manifest import Manifest, read_manifest
 from dcorflow.upload.outcome import accepted, published
 from dcorflow.upload.receipts import is_approved
+from dcorflow.wording import number
 from dcorflow.workdir import Workdir
 
 
@@ -89,9 +90,10 @@ def describe(manifest: Manifest, server: Server) -> str:
         lines.append(f"    {resource.size / 1e6:10.1f} MB  {resource.name}  {extra}".rstrip())
     findings = manifest.open
     if findings["violations"] or findings["alerts"]:
-        lines.append(f"  findings     {findings['violations']} violations, {findings['alerts']} alerts")
+        kinds = (number(findings[kind + "s"], kind) for kind in ("violation", "alert"))
+        lines.append(f"  findings     {', '.join(kinds)}")
     if findings["private"]:
-        lines.append(f"  PRIVATE TEXT {findings['private']} places, see results/privacy.tsv")
+        lines.append(f"  PRIVATE TEXT {number(findings['private'], 'place')}, see results/privacy.tsv")
     lines += [f"  warning      {words}" for words in findings["warnings"]]
     if findings["missing"]:
         lines.append(f"  INCOMPLETE   {findings['missing']}")

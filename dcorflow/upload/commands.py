@@ -11,6 +11,7 @@ from typing import Any
 from dcorflow.errors import UsageError
 from dcorflow.files import read_json
 from dcorflow.help import add_command, add_stage
+from dcorflow.wording import number
 from dcorflow.workdir import Workdir
 
 #: What `init` asks for.
@@ -148,7 +149,8 @@ def _recover(args: argparse.Namespace, work: Workdir) -> int:
         print(f"found     {line}")
     for line in doubtful:
         print(f"doubtful  {line}")
-    print(f"{len(found)} datasets found; the next 'snakemake upload' goes on with them")
+    after = "the next 'snakemake upload' goes on with them" if found else "the ledger lacks none of them"
+    print(f"{number(len(found), 'dataset')} found; {after}")
     return 1 if doubtful else 0
 
 

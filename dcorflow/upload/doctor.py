@@ -74,9 +74,10 @@ def examine(work: Workdir, path: Path | None) -> Iterator[Finding]:
             yield Finding(name, True, version(name))
         except PackageNotFoundError:
             yield Finding(name, False, "not installed; install the project's requirements again")
-    free = shutil.disk_usage(work.root).free
+    place = next(p for p in (work.root, *work.root.parents) if p.is_dir())  # it may be still to be made
+    free = shutil.disk_usage(place).free
     more = "" if free > _LITTLE else "; prepared files need as much as the sources at most: make room"
-    yield Finding("disk", free > _LITTLE, f"{free / 1e9:.1f} GB free in {work.root}{more}")
+    yield Finding("disk", free > _LITTLE, f"{free / 1e9:.1f} GB free in {place}{more}")
     try:
         config, origin = read_config(work, path)
     except UsageError as error:
