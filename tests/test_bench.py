@@ -4,10 +4,12 @@ import argparse
 import json
 import xml.etree.ElementTree as ElementTree
 
+import bench_edit
 import bench_measure
 import bench_plot
 import bench_upload
 import pytest
+from demo_data import write_measurement
 
 import bench
 
@@ -88,6 +90,16 @@ def test_uploads_have_a_table(folder):
     full = (folder / "bench" / "README.md").read_text(encoding="utf-8")
     assert "| each of 50 small datasets | 2.00 | 9.00 | 4.5 |  |" in full
     assert "| large | 10.00 | 35.00 | 3.5 | 12.00 |" in full
+
+
+def test_an_edit_is_timed_beside_preparing_anew(folder, tmp_path):
+    source = write_measurement(tmp_path / "source" / "M1.rtdc", 8)
+    rows = [{"how": "copied", **row} for row in bench_edit.child(source, tmp_path / "work", 1, 1)]
+    assert [row["what"] for row in rows] == ["prepared anew", "edit", "SHA256 and ETag alone"]
+    assert rows[0]["faster"] == 1 and all(row["wall"] > 0 and row["size"] > 10_000 for row in rows)
+    bench.write({"edit": {"machine": "a machine", "rows": rows}})
+    full = (folder / "bench" / "README.md").read_text(encoding="utf-8")
+    assert f"| copied | edit | {rows[1]['size'] / 1e6:.1f} | " in full
 
 
 def test_plot_shows_every_file():
