@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import recipes
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from dcorflow.errors import UsageError
 from dcorflow.privacy.companions import scan_companion
@@ -293,10 +293,20 @@ def test_pictures(tmp_path: Path) -> None:
     exif[0x013C] = "labpc17"
     exif[0x010E] = "chip, see /home/anna/x"
     exif.get_ifd(0x8825)[1] = "N"
+    exif[0x9C9D] = "Ben Smith\0".encode("utf-16-le")  # XPAuthor
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + "of eve@lab.org".encode("utf-16-be")  # UserComment
     Image.new("L", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
     Image.new("L", (8, 8)).save(tmp_path / "b.png")
+    told = PngImagePlugin.PngInfo()
+    told.add_text("Author", "Ida Smith")
+    Image.new("L", (8, 8)).save(tmp_path / "c.png", pnginfo=told)
+    exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0of ida@lab.org\0"
+    Image.new("L", (8, 8)).save(tmp_path / "d.jpg", exif=exif)
     ids = {f.id for f in scan_companion(tmp_path / "a.jpg", [])}
     assert {"exif:Anna Smith", "exif:labpc17", "user:anna", "exif:GPSLatitudeRef"} <= ids
+    assert {"exif:Ben Smith", "email:eve@lab.org"} <= ids
+    assert [f.id for f in scan_companion(tmp_path / "c.png", [])] == ["exif:Ida Smith"]
+    assert "email:ida@lab.org" in {f.id for f in scan_companion(tmp_path / "d.jpg", [])}
     assert scan_companion(tmp_path / "b.png", []) == []
 
 

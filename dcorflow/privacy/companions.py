@@ -22,6 +22,7 @@ EXIF = "exif"
 #: Tags of pictures that tell of people, places and devices (Exif 2.32, tables 4, 8 and 15).
 _TELLING = {
     "Artist",
+    "Author",  # of PNG
     "CameraOwnerName",
     "Copyright",
     "HostComputer",
@@ -133,12 +134,25 @@ def _add_picture(document: Document, path: Path) -> None:
         document.findings.append(Finding("", UNSEEN, "a picture that cannot be opened"))
         return
     for name, value in tags.items():
-        text = _decode(value) or "" if isinstance(value, bytes) else str(value)
+        text = _text_of_tag(name, value) if isinstance(value, bytes) else str(value)
         text = text.replace("\0", "").strip()
         if name in _TELLING and text:
             document.findings.append(Finding(f"EXIF {name}", EXIF, text))
         elif isinstance(value, (str, bytes)) and name not in ("exif", "icc_profile", "photoshop"):
             document.add(f"EXIF {name}", f"{name} = {text}")
+
+
+def _text_of_tag(name: str, value: bytes) -> str:
+    """Return the text of a tag that holds bytes: those of Windows are UTF-16, comments tell their code."""
+    if name.startswith("XP"):
+        return value.decode("utf-16-le", "replace")
+    if name == "UserComment":  # Exif 2.32, 4.6.5
+        code, value = value[:8], value[8:]
+        if code.startswith(b"UNICODE"):
+            wide = "utf-16-be" if value[:1] == b"\0" else "utf-16-le"
+            return value.decode(wide, "replace").removeprefix("\ufeff")
+        value = value.replace(b"\0", b"")
+    return _decode(value) or ""
 
 
 def _add_pdf(document: Document, raw: bytes) -> None:
