@@ -64,6 +64,8 @@ def _write_page(
     """Write the page for the browser; whatever goes wrong with it does not touch the verdict."""
     try:
         write_page(work, settings, summary, trouble, seconds)
+    except OSError as error:
+        print(f"dcorflow: {work.page} could not be written: {error}", file=sys.stderr)
     except Exception as error:
         words = f"{type(error).__name__}: {error}"
         print(f"dcorflow: {work.page} could not be written ({words}); please report this", file=sys.stderr)

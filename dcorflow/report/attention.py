@@ -83,7 +83,8 @@ def find_points(
         What went wrong with the run itself.
     """
     points = [
-        Point("act", f"The last run did not end well: {printable(words)}.", "Run again.") for words in trouble
+        Point("act", f"The last run did not end well: {_sentence(words)}", "Mend it, run again.")
+        for words in trouble
     ]
     points += _measurements(summary) + _datasets(summary) + _private(summary)
     points += _quality(summary, leads)
@@ -102,7 +103,7 @@ def find_points(
 
 
 def _sentence(words: str) -> str:
-    text = printable(words)
+    text = printable(words).removeprefix("dcorflow: ")
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 

@@ -150,8 +150,13 @@ def build_page(
         data=_script_json({"rows": rows, "datasets": datasets, "statuses": STATUSES}),
         packed=list(enumerate(parts)),
         limits=_limits(summary, parts),
+        tables=[path.name for path in _tables(work) if path.is_file()],
         roots=sorted({printable(m["root"]) for m in summary.measurements}),
     )
+
+
+def _tables(work: Workdir) -> list[Path]:
+    return [work.summary, work.companions, work.privacy, work.inventory, work.junit]
 
 
 def _server(config: Config) -> Server | None:

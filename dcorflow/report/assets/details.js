@@ -111,8 +111,10 @@ function pictures(shown, name) {
   for (const { title, alt, svg } of shown.pictures) {
     const picture = drawn(svg);
     if (!picture) continue;
-    const button = make("button", { type: "button", class: "picture", "aria-label": `${title}: ${alt}; enlarge` });
-    button.append(picture, make("span", { text: title }));
+    const button = make("button", { type: "button", class: "picture" });
+    const small = picture.cloneNode(true);
+    small.setAttribute("aria-hidden", "true"); // the words beside say what it shows
+    button.append(small, make("span", { text: title }), make("span", { class: "hidden", text: `: ${alt}; enlarge` }));
     button.addEventListener("click", () => enlarge(picture, `${title}: ${name}`, alt));
     box.append(button);
   }
@@ -127,7 +129,7 @@ function enlarge(picture, title, alt) {
   const dialog = document.querySelector("dialog.large");
   dialog.setAttribute("aria-label", title);
   dialog.querySelector("div").replaceChildren(
-    make("h3", { text: title }), picture.cloneNode(true), make("p", { class: "muted", text: alt }));
+    make("h3", { text: title }), picture, make("p", { class: "muted", text: alt }));
   dialog.showModal();
 }
 

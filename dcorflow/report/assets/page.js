@@ -36,6 +36,11 @@ function findingWords(row) {
   return words.join(", ");
 }
 
+// What is merely not finished has the level of alerts without any.
+function isOdd(row) {
+  return row[3] > 1 || (row[3] === 1 && findingWords(row) !== "");
+}
+
 function nameCell(row, place) {
   const thumbnail = stored("t", place);
   const at = row[0].lastIndexOf("/");
@@ -50,12 +55,12 @@ function nameCell(row, place) {
 
 function statusCell(row) {
   const status = DATA.statuses[row[2]];
-  const level = row[3] ? `<span class="level level${row[3]} narrow">${LEVELS[row[3]]}</span>` : "";
+  const level = isOdd(row) ? `<span class="level level${row[3]} narrow">${LEVELS[row[3]]}</span>` : "";
   return `<span class="pill ${kindOf(status)}">${escaped(status)}</span>${level}`;
 }
 
 function findingCell(row) {
-  if (!row[3]) return '<span class="muted">–</span>';
+  if (!isOdd(row)) return '<span class="muted">–</span>';
   return `<span class="level level${row[3]}">${LEVELS[row[3]]}</span>`
     + `<span class="muted words">${escaped(findingWords(row))}</span>`;
 }
@@ -118,7 +123,8 @@ function refilter() {
 }
 
 function tell() {
-  const { recordsDisplay, recordsTotal, start, end } = table.page.info();
+  const { pages, recordsDisplay, recordsTotal, start, end } = table.page.info();
+  document.querySelector(".dt-paging").hidden = pages < 2;
   const some = recordsDisplay === recordsTotal ? "" : ` (of ${recordsTotal.toLocaleString("en")})`;
   const rows = recordsDisplay ? `${start + 1} to ${end} of ` : "";
   count.textContent = `${rows}${recordsDisplay.toLocaleString("en")} measurement${recordsDisplay === 1 ? "" : "s"}${some}`;
@@ -145,7 +151,7 @@ function setUp() {
   });
   DATA.datasets.map(([, title], at) => [title, at]).sort((a, b) => a[0].localeCompare(b[0])).forEach(
     ([title, at]) => form.elements.dataset.append(make("option", { value: at, text: title })));
-  form.hidden = false;
+  form.hidden = !DATA.rows.length;
   let timer = 0;
   form.addEventListener("input", () => {
     clearTimeout(timer);
