@@ -337,6 +337,10 @@ def test_printed(tab):
     tab.page.emulate_media(media="print")
     tab.open("blood_01")
     assert not tab.page.locator(".filters").is_visible()
+    tab.page.set_viewport_size({"width": 700, "height": 1000})  # an A4 sheet between its margins
+    widths = tab.page.locator("#table td.measurement").evaluate_all("all => all.map((e) => e.offsetWidth)")
+    assert min(widths) > 180, "names have room"
+    assert tab.page.evaluate("document.documentElement.scrollWidth") == 700
     assert tab.page.evaluate(CONTRAST) == []
     pdf = tab.page.pdf(path=SCREENSHOTS / "report.pdf") if SCREENSHOTS.is_dir() else tab.page.pdf()
     assert pdf.startswith(b"%PDF")

@@ -81,7 +81,7 @@ function column(title, cell, value, type, name) {
 
 const COLUMNS = [
   column("Measurement", nameCell, (row) => row[0], "string", "measurement"),
-  column("Dataset", (row) => broken(datasetOf(row)), datasetOf, "string", "wide"),
+  column("Dataset", (row) => broken(datasetOf(row)), datasetOf, "string", "wide dataset"),
   column("Status", statusCell, (row) => row[2], "num", "status"),
   column("Findings", findingCell, (row) => row[3] * 1e6 + row[7] * 1e3 + row[8] + row[9] + row[14], "num", "wide found"),
   column("Events", (row) => (row[4] ? row[4].toLocaleString("en") : ""), (row) => row[4], "num", "wide number events"),
