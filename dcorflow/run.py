@@ -29,6 +29,9 @@ from dcorflow.workdir import Workdir
 if TYPE_CHECKING:
     from dcorflow.config import Config
 
+#: Characters of a line that are seen in the report of Snakemake.
+_REPORT_WIDTH = 66
+
 #: Lines of Snakemake's log that tell a user nothing and that no option silences.
 _NOISE = (
     "Select jobs to",
@@ -190,12 +193,20 @@ def add_last_lines(config: dict[str, Any]) -> None:
     """Give Snakemake's own report (`snakemake --report`) the last lines of a run, by way of its config."""
     if not any(word.partition("=")[0] == "--report" for word in sys.argv):
         return
+    import textwrap
+
     from dcorflow.report.summary import gather
     from dcorflow.report.words import last_lines
 
     work = Workdir(Path.cwd())
     with contextlib.suppress(UsageError, OSError, ValueError, KeyError):
-        config["last_lines"] = last_lines(gather(work), work)
+        lines = last_lines(gather(work), work)
+        # that page cuts long lines off
+        wrapped = (
+            textwrap.wrap(line, _REPORT_WIDTH, subsequent_indent=" " * 6, break_on_hyphens=False)
+            for line in lines
+        )
+        config["last_lines"] = [part for parts in wrapped for part in parts]
 
 
 def _worth_reading(record: logging.LogRecord) -> bool:
