@@ -58,7 +58,7 @@ class Proxy:
     backends: tuple[str, str]
     fault: Callable[[Request], str] = lambda request: ""
     passed_on: Callable[[Request], None] = lambda request: None
-    delay: float = 3.0
+    delay: float = 2.2
     seen: list[Request] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     servers: list[ThreadingHTTPServer] = field(default_factory=list)
