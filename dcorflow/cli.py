@@ -29,7 +29,6 @@ def _discover(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.discover.run import discover, found_words
     from dcorflow.files import to_json, write_text
 
-    gc.disable()  # all of it lives to the end: looking for garbage again and again finds none
     found = discover(_config(work), work)
     if args.stamp:
         write_text(args.stamp, to_json({"unfinished": found.unfinished}))
@@ -330,6 +329,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     args = make_parser().parse_args(arguments)
+    if args.function in (_discover, _plan, _report, _status):
+        gc.disable()  # all of it lives to the end: looking for garbage again and again finds none
     try:
         code: int = args.function(args, Workdir(args.directory.absolute()))
         return code
@@ -345,3 +346,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         print("dcorflow: internal error; please report it with the lines above", file=sys.stderr)
         return INTERNAL
+    finally:
+        gc.enable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def last_steps(work: Workdir, succeeded: bool, seconds: float) -> int:
     seconds
         How long the run took.
     """
+    gc.disable()  # as in the command `report`; the process ends soon
     if not (work.state / "discover.done").exists():
         words = _last_words(work.log("discover", "discover"))
         print(words, file=sys.stderr)

@@ -118,10 +118,10 @@ def dataset_subjects(members: Mapping[str, list[Item]]) -> list[Subject]:
         for item in items
         if not part_of(item.key)
     }
-    subjects = []
+    subjects, firsts = [], set(first.values())
     for dataset, items in members.items():
         keys = sorted({base_of(item.key) for item in items})
-        if dataset in first.values() or not any(key in first for key in keys):
+        if dataset in firsts or not any(key in first for key in keys):
             subjects.append(subject_of(dataset, *keys))
         else:
             subjects.append(subject_of(dataset, inherits=[first[key] for key in keys if key in first]))
