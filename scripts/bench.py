@@ -130,17 +130,23 @@ def run(command: list[str]) -> Rows:
 
 
 def merged(old: Rows, new: Rows) -> Rows:
-    """Return rows with those of the files measured again in the place of the old ones."""
-    again = {row.get("file") for row in new}
-    rows = [row for row in old if row.get("file") not in again] + new
+    """Return rows with those of the files, or uploads, measured again in the place of the old ones."""
+
+    def subject(row: dict[str, Any]) -> str:
+        return str(row.get("file") or row.get("what"))
+
+    again = {subject(row) for row in new}
+    rows = [row for row in old if subject(row) not in again] + new
     order = {name: number for number, name in enumerate(FILES)}
-    return sorted(rows, key=lambda row: order.get(str(row.get("file")).partition(",")[0], -1))
+    return sorted(rows, key=lambda row: order.get(subject(row).partition(",")[0], -1))
 
 
 def measure_part(part: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
     """Run a part and keep its figures, file by file."""
     start = time.monotonic()
-    rows: Rows = results.get(part, {}).get("rows", []) if part == "engine" and args.files else []
+    in_pieces = part == "engine" and args.files
+    in_pieces = in_pieces or (part == "upload" and not all((args.eight, args.large, args.small)))
+    rows: Rows = results.get(part, {}).get("rows", []) if in_pieces else []
     for command in commands(args)[part]:
         rows = merged(rows, run(command))
         seconds = round(time.monotonic() - start)

@@ -118,3 +118,24 @@ def test_eight_cores_share_only_what_two_shared():
 def test_the_projects_readme_has_the_marks():
     text = (bench.ROOT / "README.md").read_text(encoding="utf-8")
     assert all(mark in text for mark in bench.MARKS)
+
+
+def test_uploads_that_are_not_measured_again_keep_their_figures(folder, monkeypatch):
+    old = [{"what": "many small", "wall": 1.0}, {"what": "eight", "wall": 2.0}]
+    monkeypatch.setattr(bench, "run", lambda command: [{"what": "eight", "wall": 3.0}])
+    for small, kept in ((0, [1.0, 3.0]), (50, [3.0])):
+        results = {"upload": {"rows": old}}
+        args = argparse.Namespace(
+            turns=5,
+            size=1,
+            files=None,
+            many=1,
+            measurements=1,
+            scale=[1],
+            page=[1],
+            eight=1,
+            large=1,
+            small=small,
+        )
+        bench.measure_part("upload", args, results)
+        assert [row["wall"] for row in results["upload"]["rows"]] == kept
