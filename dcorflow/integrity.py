@@ -132,8 +132,8 @@ def _stopped(error: BaseException, file: str) -> Cue:
 def verify_data(
     path: Path,
     digests: dict[str, dict[str, Any]],
-    threads: int | engine.Helpers = 1,
-    meanwhile: Callable[[], object] = lambda: None,
+    threads: int = 1,
+    meanwhile: Callable[[], Callable[[], object]] = lambda: lambda: None,
 ) -> None:
     """Decode every chunk of a prepared file from disk and compare it with the source's digests.
 
@@ -144,9 +144,10 @@ def verify_data(
     digests
         ``digest`` of the source's content, by path of the dataset.
     threads
-        Processes that decode, or the helpers that do.
+        Processes that decode.
     meanwhile
-        Begins what goes on in a thread of its own, when the processes are there.
+        Begins what goes on in threads of its own, when the processes are there; returns what is
+        called when the data are compared, before anything of dclab is needed.
 
     Raises
     ------
@@ -154,16 +155,18 @@ def verify_data(
         Where a dataset is missing, too much, corrupt, or differs from the source.
     """
     again = "written data differ from the source (bad disk or memory?); run again"
-    with open_source(path) as h5, engine.helpers_of(threads) as helpers:
+    datasets = {}
+    with open_source(path) as h5, engine.Helpers(threads) as helpers:
         if path.stat().st_size > engine.WORTH_BYTES:
             helpers.start()
-        meanwhile()
+        before_dclab = meanwhile()
         found = {e.path for e in members(h5) if e.kind == "dataset"}
         for name in sorted(set(digests) - found):
             raise MeasurementError(f"'{name}' is missing in the prepared file; {again}", "environment")
         for name in sorted(found):
+            datasets[name] = h5[name]
             try:
-                digest = engine.digest_dataset(h5[name], threads=helpers)
+                digest = engine.digest_dataset(datasets[name], threads=helpers)
             except engine.CorruptChunk as error:
                 raise MeasurementError(f"in the prepared file: {error}; {again}", "environment") from error
             known = digests.get(name)
@@ -174,13 +177,18 @@ def verify_data(
                 raise MeasurementError(
                     f"'{name}': expected {known['digest']}, found {digest}; {again}", "environment"
                 )
+        before_dclab()
+        _refuse_uncompressed(datasets)
 
 
-def _uncompressed(h5: h5py.File, names: Iterable[str]) -> list[str]:
-    """Return the datasets that are not compressed as dcoraid wants it: it would do it all again."""
+def _refuse_uncompressed(datasets: dict[str, h5py.Dataset]) -> None:
+    """Raise where a dataset is not compressed as dcoraid wants it: it would do it all again."""
+    load_dclab()
     from dclab.rtdc_dataset.copier import is_properly_compressed
 
-    return [name for name in names if name not in h5 or not is_properly_compressed(h5[name])]
+    loose = [name for name, dataset in datasets.items() if not is_properly_compressed(dataset)]
+    if loose:
+        raise MeasurementError(f"not compressed as DCOR wants it: {', '.join(loose[:5])}; please report this")
 
 
 def check(
@@ -228,7 +236,18 @@ def check(
             if asdict(record) != before:
                 save_record(work, record)
             return record
-        _check_all(record, entry.paths[0], target, threads, scan)
+        # All three use other parts of the machine, or leave some of it free, most of the time.
+        with ThreadPoolExecutor(2) as pool:
+            sums: list[Future[dict[str, str]]] = []
+
+            def begin() -> Callable[[], object]:
+                sums.append(pool.submit(seal, target))
+                return pool.submit(load_dclab).result
+
+            verify_data(target, record.body["datasets"], threads, begin)
+        source = read_cues(entry.paths[0], "source")
+        record.check = {"source": [asdict(c) for c in source]}
+        _finish(record, target, sums[0].result(), scan)
         record.check_key = key
         if not drawn:
             _draw(record, work)
@@ -238,63 +257,17 @@ def check(
     return record
 
 
-def _check_all(record: Record, source: Path, target: Path, threads: int, scan: Mapping[str, Any]) -> None:
-    """Verify the data, take the checksums, and find what there is to say, all at once where that pays."""
-    size = target.stat().st_size
-    with (
-        engine.Helpers(threads) as helpers,
-        helpers.beside(_look, (record, source, target, scan), size) as look,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        sums: list[Future[dict[str, str]]] = []
-        verify_data(target, record.body["datasets"], helpers, lambda: sums.append(pool.submit(seal, target)))
-        try:
-            found = look()
-        except MemoryError:  # what ended the helper may end this process, too: its supervisor counts that
-            found = _look((record, source, target, scan))
-        record.check = found
-        record.prepared |= sums[0].result()
-
-
-def _look(task: tuple[Record, Path, Path, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what there is to say about a prepared file and its source, for the record.
-
-    Raises
-    ------
-    MeasurementError
-        Where a dataset is not compressed as DCOR wants it, or the machine is at fault.
-    """
-    record, source, target, scan = task
-    record.check = {"source": [asdict(cue) for cue in read_cues(source, "source")]}
-    loose: list[str] = []
-    _finish(
-        record, target, {}, scan, also=lambda h5: loose.extend(_uncompressed(h5, record.body["datasets"]))
-    )
-    if loose:
-        raise MeasurementError(f"not compressed as DCOR wants it: {', '.join(loose[:5])}; please report this")
-    return record.check
-
-
 def _finish(
     record: Record,
     target: Path,
     sums: dict[str, str],
     scan: Mapping[str, Any],
     known: Iterable[Cue] | None = None,
-    also: Callable[[h5py.File], object] = lambda h5: None,
 ) -> None:
-    """Add what depends on the final bytes: findings on the prepared file, and its checksums.
-
-    `also` is called with the open file, unless dclab's check fails.
-    """
+    """Add what depends on the final bytes: findings on the prepared file, and its checksums."""
     record.prepared |= sums
     tails: list[Document] = []
-
-    def meanwhile(h5: h5py.File) -> None:
-        also(h5)
-        tails.append(tail_text(h5))
-
-    cues = read_cues(target, "prepared", known, meanwhile)
+    cues = read_cues(target, "prepared", known, lambda h5: tails.append(tail_text(h5)))
     record.check["prepared"] = [asdict(c) for c in cues]
     record.check["dclab"] = dclab_version()
     _scan(record, target, scan, *tails)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
-import signal
 import time
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -18,13 +15,12 @@ from dclab.rtdc_dataset.check import IntegrityChecker
 from demo_data import write_measurement
 from test_verify import flip
 
-from dcorflow import integrity
 from dcorflow.compress.prepare import Entry, prepare
 from dcorflow.cues import Cue, cues_of, is_ignored, join_cues
 from dcorflow.errors import MeasurementError
 from dcorflow.integrity import check, merge_metadata, read_cues, verify_data
 from dcorflow.privacy.scan import scan_file
-from dcorflow.records import SourceFile, load_record, save_record
+from dcorflow.records import SourceFile, load_record
 from dcorflow.workdir import Workdir
 
 COMPAT = {"encoder": "compat", "logs": "keep", "naming": "keep"}
@@ -186,29 +182,13 @@ class TestData:
             verify_data(entry.target(work), record.body["datasets"])
 
     def test_uncompressed_data(self, done, work):
-        entry, _ = done
+        entry, record = done
         with h5py.File(entry.target(work), "r+") as h5:
             values = h5["events/deform"][:]
             del h5["events/deform"]
             h5["events/deform"] = values
-        assert check(entry, work, 1).failure.reason.startswith(
-            "not compressed as DCOR wants it: events/deform"
-        )
-
-
-class Looks:
-    """Does what `integrity._look` does, notes in which process, and ends the other one where told."""
-
-    state = (0, Path(), False)
-    look = staticmethod(integrity._look)
-
-    def __call__(self, task):
-        here, noted, ended = self.state
-        with noted.open("a") as stream:
-            stream.write("here\n" if os.getpid() == here else "beside\n")
-        if ended and os.getpid() != here:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self.look(task)
+        with pytest.raises(MeasurementError, match="not compressed"):
+            verify_data(entry.target(work), record.body["datasets"])
 
 
 class TestRecords:
@@ -233,18 +213,6 @@ class TestRecords:
         monkeypatch.setattr("dcorflow.integrity.verify_data", None)
         check(entry, work, 1)
         assert work.record("m-1").stat().st_ino == before
-
-    @pytest.mark.parametrize("ended", [False, True])
-    def test_helpers_find_the_same(self, tmp_path, work, monkeypatch, ended):
-        entry, record = self.run(write_measurement(tmp_path / "M1.rtdc", 8), work)
-        monkeypatch.setattr("dcorflow.engine.parallel.WORTH_BYTES", 1)
-        noted = tmp_path / "looked"
-        monkeypatch.setattr(Looks, "state", (os.getpid(), noted, ended))
-        monkeypatch.setattr(integrity, "_look", Looks())
-        again = dataclasses.replace(record, check={}, check_key="")
-        save_record(work, again)
-        assert check(entry, work, 2) == record
-        assert noted.read_text().split() == (["beside", "here"] if ended else ["beside"])
 
     def test_a_corrupt_prepared_file_fails_and_is_made_again(self, tmp_path, work):
         path = write_measurement(tmp_path / "M1.rtdc", 8)
