@@ -32,11 +32,13 @@ def stage_cells(stage: Stage) -> list[str]:
     share = stage.bytes_done / stage.bytes_total if stage.bytes_total else stage.done / max(stage.total, 1)
     full = int(min(1.0, share) * _BAR)
     rate, left = stage.rate, stage.seconds_left
-    several = "" if stage.unit == "measurement" else f" {stage.unit}s"
+    unit = "" if stage.unit == "measurement" else f" {stage.unit}{'s' * (stage.total != 1)}"
+    if not stage.total:
+        return [stage.name, "nothing to do", "", "", "", "", ""]
     return [
         stage.name,
         f"[{'#' * full:-<{_BAR}}]",
-        f"{stage.done:,} of {stage.total:,}{several}",
+        f"{stage.done:,} of {stage.total:,}{unit}",
         f"{size_text(stage.bytes_done)} of {size_text(stage.bytes_total)}" if stage.bytes_total else "",
         f"{size_text(rate)}/s" if rate else "",
         f"{duration(left)} left" if left is not None else "",

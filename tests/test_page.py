@@ -317,6 +317,11 @@ def test_cards_name_files_within_their_folder(work, config) -> None:
 
 def test_kinds_of_private_text_in_words() -> None:
     assert private_kinds(["user", "path", "path", "badge"]) == "1 'badge', 2 paths, 1 user name"
+    found = [["logs/a:1", "ip", "10.0.0.1", "2", "blocks"], ["logs/a", "unseen", "too long", "1", "unseen"]]
+    assert [[row[1], row[4]] for row in details_of(None, {}, found)["private"]] == [
+        ["IP address", "keeps the dataset back"],
+        ["unseen", "unseen"],
+    ]
 
 
 def test_large_numbers_beside_an_axis_are_not_cut() -> None:

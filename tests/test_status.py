@@ -191,6 +191,13 @@ class TestShown:
         assert "and 1 other" in lines[3]
         assert not any("\x1b" in line for line in lines), "names cannot steer the terminal"
 
+    def test_stages_without_work_and_single_datasets(self) -> None:
+        lines = progress_lines(
+            Progress("3 measurements known", [Stage("check"), Stage("task", "dataset", 0, 1)])
+        )
+        assert lines[1].split(None, 1) == ["check", "nothing to do"]
+        assert lines[2].endswith("0 of 1 dataset")
+
     def test_no_line_is_wider_than_the_terminal(self) -> None:
         assert max(map(len, progress_lines(self.FULL, 50))) < 50
 

@@ -8,9 +8,14 @@ from typing import Any
 from dcorflow.cues import UNKNOWN_FEATURE, Cue, cues_of, is_ignored
 from dcorflow.files import printable
 from dcorflow.records import AUTOMATIC, Record
+from dcorflow.report.words import private_kind
 from dcorflow.verdict import is_mended
 from dcorflow.wording import number, short_number
 
+#: Verdicts on private text in words.
+_VERDICTS = {
+    "blocks": "keeps the dataset back", "warned": "would be published", "accepted": "accepted by settings",
+}  # fmt: skip
 #: Longest text of a cell in the details; longer ones are cut, the record has them whole.
 _LONGEST = 500
 #: Most rows of one list in the details (bytes of a page are bounded); the record has them all.
@@ -62,7 +67,7 @@ def details_of(
     """
     shown: dict[str, Any] = {
         "supplements": _supplements(member),
-        "private": [list(map(_cell, row)) for row in private[:_MOST]],
+        "private": [_private(*row) for row in private[:_MOST]],
     }
     if record is None:
         return shown
@@ -85,6 +90,11 @@ def details_of(
 def _cell(value: object) -> str:
     text = printable(short_number(value) if isinstance(value, float) else str(value))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+
+
+def _private(place: str, kind: str, text: str, count: str, verdict: str) -> list[str]:
+    words = private_kind(kind) if verdict in _VERDICTS else kind
+    return [_cell(place), _cell(words), _cell(text), _cell(count), _VERDICTS.get(verdict, _cell(verdict))]
 
 
 def _supplements(member: Mapping[str, Any]) -> list[list[str]]:

@@ -19,7 +19,7 @@ from dcorflow.report.details import details_of, lead_of
 from dcorflow.workdir import Workdir
 
 #: Raised when the same records would give other leads or details than before.
-_RECIPE = 2
+_RECIPE = 3
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 #: Bytes that are kept free for the thumbnail of each measurement, and at most for all.
 _PER_THUMBNAIL, _THUMBNAILS = 8_000, 6_000_000

@@ -94,7 +94,12 @@ def _private_words(summary: Summary) -> list[str]:
 def private_kinds(kinds: Iterable[str]) -> str:
     """Return how many findings of private text there are of each kind: 2 paths, 1 user name."""
     counts = sorted(Counter(kinds).items())
-    return ", ".join(number(count, *_KINDS.get(kind, (f"'{kind}'", f"'{kind}'"))) for kind, count in counts)
+    return ", ".join(number(count, private_kind(kind), private_kind(kind, 1)) for kind, count in counts)
+
+
+def private_kind(kind: str, several: int = 0) -> str:
+    """Return a kind of private text in words; `several` is 1 for more than one."""
+    return _KINDS.get(kind, (f"'{kind}'", f"'{kind}'"))[several]
 
 
 def _findings(summary: Summary) -> list[str]:

@@ -165,7 +165,7 @@ async function details(row, place) {
   if (drawings && (drawings.pictures.length || drawings.missing.length)) box.append(part("Pictures", pictures(drawings, name), true));
   else if (shown.unseen) box.append(make("p", { class: "muted", text: `No pictures: ${shown.unseen}` }));
   if (shown.private.length) {
-    box.append(part("Private text", grid(["place", "kind", "text", "times", "verdict"], shown.private), true, shown.private.length));
+    box.append(part("Private text", grid(["place", "kind", "text", "times", "what it means"], shown.private), true, shown.private.length));
   }
   if (shown.supplements.length) {
     box.append(part("Supplements", grid(["key", "value", "origin"], shown.supplements), false, shown.supplements.length));
