@@ -315,7 +315,7 @@ def main() -> int:
     parser.add_argument("--measurements", type=int, default=1000)
     parser.add_argument("--many", type=int, default=200)
     parser.add_argument("--scale", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    parser.add_argument("--page", type=int, nargs="+", default=[1_000, 10_000, 20_000, 100_000])
+    parser.add_argument("--page", type=int, nargs="+", default=[1_000, 5_000, 10_000, 20_000, 100_000])
     parser.add_argument(
         "--eight", type=float, default=500, help="MB of each of eight files to upload; 0: none"
     )
