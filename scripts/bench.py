@@ -66,6 +66,8 @@ else: it asks for addresses, puts the parts of a file (1 GiB at most, cut before
 and has them joined; no draft, no checksums, nothing verified. The server's own jobs run with low priority,
 as they take no time of the client where the server is another machine.
 
+What stands in the way of more is told in [limits.md](limits.md).
+
 `bench/results.json` says for each part how many seconds it took.
 """
 TITLES = {

@@ -19,7 +19,12 @@ sys.path.insert(0, str(ROOT))
 from dcorflow.cli import make_parser  # noqa: E402
 
 #: Files of the repository that have a page of their own.
-PAGES = {"config/README.md": "settings.md", "bench/README.md": "speed.md", "CHANGELOG": "changelog.md"}
+PAGES = {
+    "config/README.md": "settings.md",
+    "bench/README.md": "speed.md",
+    "bench/limits.md": "limits.md",
+    "CHANGELOG": "changelog.md",
+}
 _IMAGE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 _FIRST_CELL = re.compile(r"<tr>\s*<td>(.*?)</td>", re.DOTALL)
 _JOINT = re.compile(r"(?<=\w)([._/])(?=[\w&])")
