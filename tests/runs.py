@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import csv
 import hashlib
@@ -79,17 +80,21 @@ def sha256(path: Path) -> str:
 
 
 def snapshot(folder: Path, pattern: str = "**/*") -> dict[str, Seen]:
-    """Return everything below `folder` that matches, by its path relative to it."""
+    """Return everything below `folder` that matches, by its path relative to it.
+
+    What a run that is under way takes away meanwhile is not there.
+    """
     seen = {}
     for path in folder.glob(pattern):
-        stat = path.lstat()
-        if path.is_symlink():
-            kind = f"link to {path.readlink()}"
-        elif path.is_dir():
-            kind = "folder"
-        else:
-            kind = sha256(path) if path.is_file() else "special"
-        seen[path.relative_to(folder).as_posix()] = Seen(stat.st_ino, stat.st_mtime_ns, kind)
+        with contextlib.suppress(FileNotFoundError):
+            stat = path.lstat()
+            if path.is_symlink():
+                kind = f"link to {path.readlink()}"
+            elif path.is_dir():
+                kind = "folder"
+            else:
+                kind = sha256(path) if path.is_file() else "special"
+            seen[path.relative_to(folder).as_posix()] = Seen(stat.st_ino, stat.st_mtime_ns, kind)
     return seen
 
 
