@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import os
 import platform
 import re
@@ -64,7 +65,8 @@ that delays each request by 50 ms and lets 20 MB/s through per connection; only 
 the rest. `dcoraid-upload-task` sends one file and one part after the other. So does `curl`, with nothing
 else: it asks for addresses, puts the parts of a file (1 GiB at most, cut beforehand) into the object store,
 and has them joined; no draft, no checksums, nothing verified. The server's own jobs run with low priority,
-as they take no time of the client where the server is another machine.
+as they take no time of the client where the server is another machine. Where a cell is empty, the program
+gave up: `dcoraid-upload-task` does with a file of 4 GB through this line.
 
 What stands in the way of more is told in [limits.md](limits.md).
 
@@ -158,9 +160,9 @@ def measure_part(part: str, args: argparse.Namespace, results: dict[str, Any]) -
 
 
 def cell(row: dict[str, Any], name: str, digits: int = 2, scale: float = 1.0) -> str:
-    """Return a figure for a table, empty where there is none."""
+    """Return a figure for a table, empty where there is none, or the program gave up."""
     value = row.get(name)
-    return "" if value is None else f"{value * scale:.{digits}f}"
+    return "" if value is None or math.isnan(value) else f"{value * scale:.{digits}f}"
 
 
 def engine_table(rows: Rows) -> list[str]:
