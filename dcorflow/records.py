@@ -100,6 +100,10 @@ class Record:
     failure: Failure | None = None
     format: int = FORMAT
 
+    def describes(self, seen: os.stat_result) -> bool:
+        """Return whether a prepared file has the size and the time of the one that this is about."""
+        return (seen.st_size, seen.st_mtime_ns) == (self.prepared["size"], self.prepared["mtime_ns"])
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
         """Build a record from JSON; raise `ValueError` where a field is missing or of old format."""

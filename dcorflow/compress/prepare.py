@@ -182,11 +182,7 @@ def _remove_old(old: Record | None, target: Path, work: Workdir) -> None:
         return
     place = work.datasets / old.dataset / old.prepared["name"]
     try:
-        stat = place.stat()
-        if place != target and (stat.st_size, stat.st_mtime_ns) == (
-            old.prepared["size"],
-            old.prepared["mtime_ns"],
-        ):
+        if place != target and old.describes(place.stat()):
             place.unlink()
             place.parent.rmdir()
     except OSError:
@@ -347,8 +343,7 @@ def replace_tail(record: Record, edits: list[list[Any]], work: Workdir) -> Recor
     try:
         with replacing(target) as temp:
             copy_file(target, temp)
-            stat = target.stat()  # after the copy, as another job may be at work
-            if (stat.st_size, stat.st_mtime_ns) != (record.prepared["size"], record.prepared["mtime_ns"]):
+            if not record.describes(target.stat()):  # after the copy, as another job may be at work
                 raise Replaced(str(target))
             restore_body(temp, before)
             _add_tail(record, temp, edits, values_before(record.metadata, record.edits))

@@ -18,6 +18,7 @@ from typing import Any
 
 from dcorflow import __version__
 from dcorflow.config import Config
+from dcorflow.dclab_parts import dclab_version
 from dcorflow.errors import UsageError
 from dcorflow.files import key_of, printable, read_json, to_json, write_text
 from dcorflow.report.approved import approvals_folder, approvals_of
@@ -70,7 +71,7 @@ def write_page(
     if trouble is None:
         trouble, seconds = before["trouble"], before["seconds"]
     key = key_of(
-        _RECIPE, __version__, version("dclab"), _asset_key(), config, summary.measurements, summary.datasets,
+        _RECIPE, __version__, dclab_version(), _asset_key(), config, summary.measurements, summary.datasets,
         summary.warnings, list(trouble), sorted(records.items()), sorted(portraits.items()),
         sorted(approved.items()),
     )  # fmt: skip
@@ -245,7 +246,7 @@ def _head(summary: Summary, seconds: float | None) -> dict[str, Any]:
         "took": _duration(seconds) if seconds is not None else "",
         "versions": [
             ("dcorflow", __version__),
-            ("dclab", version("dclab")),
+            ("dclab", dclab_version()),
             ("Snakemake", version("snakemake")),
             ("Python", platform.python_version()),
         ],

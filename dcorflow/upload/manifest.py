@@ -171,6 +171,6 @@ def _sums(work: Workdir, path: Path, measurement: str) -> tuple[int, str, str]:
     if record is None or "etag" not in record.prepared:
         raise UploadError(f"{path.name} has no record of its check; run again")
     prepared = record.prepared
-    if (seen.st_size, seen.st_mtime_ns) != (prepared["size"], prepared["mtime_ns"]):
+    if not record.describes(seen):
         raise UploadError(f"{path.name} was altered after it was checked; run again")
     return seen.st_size, prepared["sha256"], prepared["etag"]
