@@ -21,7 +21,7 @@ import xxhash
 from dcorflow import recipes
 from dcorflow.deleted import away, load_deleted
 from dcorflow.errors import FailureClass, UsageError, is_interrupt
-from dcorflow.files import read_json, to_json, write_text
+from dcorflow.files import read_json, sync_folder, to_json, write_text
 from dcorflow.memory import LIMITED, SECONDS_BETWEEN_LOOKS, MemoryGuard
 from dcorflow.processes import TERMINATED, exit_words
 from dcorflow.progress import JobProgress
@@ -45,6 +45,8 @@ _DEADLY: dict[FailureClass, str] = {
 }
 #: A worker is started for this many measurements; fewer get its threads.
 _FILES_PER_WORKER = 4
+#: Workers per thread that only write metadata: while one waits for the disk, another one computes.
+_WRITERS_PER_THREAD = 2
 
 
 def read_batch(work: Workdir, batch: str) -> dict[str, Any]:
@@ -231,7 +233,8 @@ class _Supervisor:
         self.busy: dict[Worker, int] = {}
         self.failed = self.worked = 0
         self.queue = deque(self._due(self._suspects_last()))
-        self.count = max(1, min(threads, len(self.queue) // _FILES_PER_WORKER))
+        most = threads * _WRITERS_PER_THREAD if stage == "merge_metadata" else threads
+        self.count = max(1, min(most, len(self.queue) // _FILES_PER_WORKER))
         self.threads = max(1, threads // self.count)
 
     def run(self) -> Counts:
@@ -345,6 +348,13 @@ class _Supervisor:
         print(f"{self._source(number)}: {text}", file=sys.stderr, flush=True)
 
 
+def _sync_folders(work: Workdir, entries: list[dict[str, Any]]) -> None:
+    """Make the new names of a batch survive a power loss: once, where it would take long file by file."""
+    for folder in sorted({work.records, *(work.datasets / entry["dataset"] for entry in entries)}):
+        with contextlib.suppress(FileNotFoundError):  # nothing of that dataset was usable
+            sync_folder(folder)
+
+
 def run_batch(work: Workdir, stage: Stage, batch: str, threads: int, memory: int = 0) -> Counts:
     """Do one stage for a batch.
 
@@ -361,5 +371,7 @@ def run_batch(work: Workdir, stage: Stage, batch: str, threads: int, memory: int
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would be of no use, and be forked
     supervisor = _Supervisor(work, stage, batch, threads, memory)
     counts = supervisor.run()
+    if stage == "merge_metadata":
+        _sync_folders(work, supervisor.entries)
     write_stamp(work, stage, batch, [e["measurement"] for e in supervisor.entries])
     return counts

@@ -18,6 +18,9 @@ import numpy as np
 #: Longest column that is read at once when one line of it is asked for, in bytes.
 _COLUMN = 1 << 20
 _NUMBERS = (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)
+_TEXT = h5py.string_dtype()
+#: `_TEXT` as HDF5 writes it to memory; what h5py makes anew for every attribute.
+_TEXT_IN_MEMORY = h5py.h5t.py_create(_TEXT)
 
 
 class _Attributes(h5py.AttributeManager):
@@ -33,19 +36,22 @@ class _Attributes(h5py.AttributeManager):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._values:
-            value = self._number(name)
+            value = self._scalar(name)
             self._values[name] = super().__getitem__(name) if value is None else value
         return self._values[name]
 
-    def _number(self, name: str) -> Any:
-        """Return a single number; None for all else. This is most of them, and faster as stored."""
+    def _scalar(self, name: str) -> Any:
+        """Return a single number or text of any length; None for all else. These are most of them."""
         attribute = h5py.h5a.open(self._id, self._e(name))
         kind = attribute.get_type()
-        if type(kind) not in _NUMBERS or attribute.shape != ():
+        number = type(kind) in _NUMBERS
+        text = type(kind) is h5py.h5t.TypeStringID and kind.is_variable_str()
+        if not (number or text) or attribute.shape != ():
             return None
-        value = np.empty((), kind.dtype)
-        attribute.read(value, kind)
-        return value[()]
+        value = np.zeros((), kind.dtype if number else _TEXT)
+        attribute.read(value, kind if number else _TEXT_IN_MEMORY)
+        plain: Any = value[()]
+        return plain if number else plain.decode("utf-8", "surrogateescape")
 
 
 class _Remembering:

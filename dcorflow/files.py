@@ -28,8 +28,11 @@ _ESCAPED = str.maketrans(_ESCAPES | {chr(0xDC00 + byte): f"\\x{byte:02x}" for by
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success sync it and rename it to `path`.
+
+    Without `sync` its bytes are on disk before it gets its name, too, but the caller makes the name
+    itself survive a power loss: with `sync_folder`, once for many files.
 
     The temporary file is locked (flock) for as long as it is written, which is how
     `clean_leftovers` knows that somebody still works on it. On any error it is removed and
@@ -46,7 +49,8 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         os.close(handle)
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def _new_temporary(folder: Path) -> tuple[Path, int]:
@@ -139,9 +143,12 @@ def _is_held(handle: int) -> bool:
     return False
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 atomically; undecodable file names in it survive the round trip."""
-    with replacing(path) as temp:
+def write_text(path: Path, text: str, sync: bool = True) -> None:
+    """Write `text` as UTF-8 atomically; undecodable file names in it survive the round trip.
+
+    `sync` as in `replacing`.
+    """
+    with replacing(path, sync) as temp:
         temp.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
 
 
@@ -277,11 +284,15 @@ def content_digest(paths: Sequence[Path]) -> str:
     return digests[0] if len(digests) == 1 else f"files:{key_of(*digests)}"
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copy bytes as cheaply as the file system can (clone, kernel copy, else plain copy)."""
+def copy_file(source: Path, target: Path, most: int | None = None) -> None:
+    """Copy bytes as cheaply as the file system can (clone, kernel copy, else plain copy).
+
+    Of more than `most` bytes the rest need not be copied: a clone has it, a copy has not.
+    """
     with source.open("rb") as src, target.open("r+b" if target.exists() else "wb") as dst:
         dst.truncate(0)
         size = os.fstat(src.fileno()).st_size
+        size = size if most is None else min(size, most)
         try:
             fcntl.ioctl(dst.fileno(), 0x40049409, src.fileno())  # FICLONE, linux/fs.h
             return
@@ -300,8 +311,8 @@ def copy_file(source: Path, target: Path) -> None:
         if done < size:
             src.seek(done)
             dst.seek(done)
-            while block := src.read(_BLOCK):
-                dst.write(block)
+            while block := src.read(min(_BLOCK, size - done)):
+                done += dst.write(block)
 
 
 def read_mapping(path: Path) -> dict[str, Any] | None:

@@ -313,7 +313,11 @@ def merge_metadata(
     scan: Mapping[str, Any] = SHIPPED_ONLY,
     pictures: bool = False,
 ) -> Record | None:
-    """Give a checked measurement the tail its edits ask for, and repeat the check of its metadata."""
+    """Give a checked measurement the tail its edits ask for, and repeat the check of its metadata.
+
+    The caller syncs the folders of file and record, once for many: as long as a power loss may take the
+    new names, both are made again from what is there.
+    """
     record = load_record(work, entry.measurement)
     if record is None or record.failure is not None:
         return record
@@ -332,7 +336,7 @@ def merge_metadata(
             _draw(record, work)
     except (MeasurementError, OSError) as error:
         _fail(record, error)
-    save_record(work, record)
+    save_record(work, record, sync=False)
     return record
 
 

@@ -14,6 +14,7 @@ import xxhash
 from dcorflow.errors import FailureClass
 from dcorflow.files import read_text, to_json, write_if_changed, write_text
 from dcorflow.workdir import Workdir
+from dcorflow.workers import spread
 
 #: Raised when older records can no longer be understood.
 FORMAT = 1
@@ -127,12 +128,12 @@ def load_record(work: Workdir, measurement: str) -> Record | None:
     return record if record.measurement == measurement else None
 
 
-def save_record(work: Workdir, record: Record) -> None:
-    """Write a record atomically; its payload must be on disk before."""
+def save_record(work: Workdir, record: Record, sync: bool = True) -> None:
+    """Write a record atomically; its payload must be on disk before. `sync` as in `files.replacing`."""
     plain = {f.name: getattr(record, f.name) for f in fields(record)}  # no deep copies
     plain["files"] = [asdict(file) for file in record.files]
     text = to_json(plain | {"failure": asdict(record.failure) if record.failure else None})
-    write_text(work.record(record.measurement), f"{_SEAL}{_checksum(text)}{_SEAL_END}{text[1:]}")
+    write_text(work.record(record.measurement), f"{_SEAL}{_checksum(text)}{_SEAL_END}{text[1:]}", sync)
 
 
 def _checksum(text: str) -> str:
@@ -191,22 +192,23 @@ class RecordIndex:
                         seen[entry.name[:-5]] = [stat.st_size, stat.st_mtime_ns]
         except FileNotFoundError:
             pass
-        changed = False
-        for name in set(self.lines) - set(seen):
+        gone = set(self.lines) - set(seen)
+        new = [name for name, stats in seen.items() if self._stats.get(name) != stats]
+        for name in gone:
             del self.lines[name]
-            changed = True
-        for name, stats in seen.items():
-            if self._stats.get(name) != stats:
-                record = load_record(self.work, name)
-                changed = True
-                if record is None:
-                    self.lines.pop(name, None)
-                else:
-                    self.lines[name] = index_line(record)
+        for name, line in zip(new, spread(self._line, new), strict=True):
+            if line is None:
+                self.lines.pop(name, None)
+            else:
+                self.lines[name] = line
         self._stats = seen
-        if changed and save:
+        if (gone or new) and save:
             self._save()
         return self
+
+    def _line(self, name: str) -> dict[str, Any] | None:
+        record = load_record(self.work, name)
+        return index_line(record) if record else None
 
     def get(self, measurement: str) -> dict[str, Any] | None:
         """Return the line of a measurement, None where it has no valid record."""

@@ -11,13 +11,17 @@ import gc
 import json
 import os
 import selectors
-from collections.abc import Callable, Collection
-from typing import Any
+import signal
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
 
 from dcorflow.processes import end_cleanly, fork
 
 Answer = dict[str, Any]
 _BLOCK = 1 << 16
+_T = TypeVar("_T")
+#: Fewest items for which a process of its own is worth while in `spread`, and most processes.
+_WORTH, _MOST_PROCESSES = 50, 4
 
 
 class Worker:
@@ -89,3 +93,60 @@ def _serve(asked: int, answered: int, ends: list[int], answer: Callable[[int], A
         for line in questions:
             answers.write(json.dumps(answer(int(line))) + "\n")
             answers.flush()
+
+
+def spread(do: Callable[[_T], Any], items: Sequence[_T]) -> list[Any]:
+    """Return plain data for each item, in their order, made by as many processes as there are cores.
+
+    Parameters
+    ----------
+    do
+        Called in this process or a forked one: it must change nothing that is needed afterwards.
+    items
+        What to do; few are done here.
+    """
+    count = min(_cores(), _MOST_PROCESSES, len(items) // _WORTH)
+    children = [(n, *_begin(do, items[n::count])) for n in range(1, count)]
+    made: list[Any] = [None] * len(items)
+    try:
+        step = max(1, count)
+        made[::step] = [do(item) for item in items[::step]]
+        for n, _, end in children:
+            made[n::count] = _answers_of(end) or [do(item) for item in items[n::count]]  # it died
+    finally:
+        for _, pid, end in children:
+            os.close(end)
+            os.kill(pid, signal.SIGKILL)  # it has nothing left to do but to end
+            os.waitpid(pid, 0)
+    return made
+
+
+def _begin(do: Callable[[_T], Any], items: Sequence[_T]) -> tuple[int, int]:
+    """Fork a process that answers for all items at once; return its id and where to read from."""
+    end, answered = os.pipe()
+
+    def serve() -> None:
+        os.close(end)
+        with os.fdopen(answered, "w", encoding="ascii") as answers:
+            json.dump([do(item) for item in items], answers)
+
+    pid = fork(serve)
+    os.close(answered)
+    return pid, end
+
+
+def _answers_of(end: int) -> list[Any]:
+    """Return what a process of `spread` made; nothing where it ended before."""
+    with os.fdopen(end, "rb", closefd=False) as stream:
+        try:
+            made: list[Any] = json.load(stream)
+        except ValueError:
+            return []
+    return made
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -81,11 +81,11 @@ def end_once_before(monkeypatch, module, name, flag):
     """Let a process be killed in front of the first call of a function."""
     plain = getattr(module, name)
 
-    def strange(*arguments):
+    def strange(*arguments, **named):
         if not flag.exists():
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return plain(*arguments)
+        return plain(*arguments, **named)
 
     monkeypatch.setattr(module, name, strange)
 
@@ -204,6 +204,25 @@ class TestRun:
         place = Workdir(tmp_path / "disturbed").datasets / "a" / found.prepared["name"]
         assert found.prepared["mtime_ns"] == place.stat().st_mtime_ns
         assert found.prepared["sha256"] == wanted.prepared["sha256"]
+
+    def test_new_names_of_edited_files_are_synced_before_the_stamp(self, work, raw, monkeypatch):
+        names = plan(work, raw, NAMES)
+        for stage in ("compress", "check"):
+            run_batch(work, stage, "b1", 1)
+        edit = ["setup:medium", "water", "override", "sheet", "row 2"]
+        plan(work, raw, NAMES, {name: [edit] for name in names})
+        synced = []
+
+        def look(folder):
+            records = [load_record(work, name) for name in names]
+            synced.append(
+                (folder, all(r.edits for r in records), work.stamp("merge_metadata", "b1").exists())
+            )
+
+        monkeypatch.setattr(batch, "sync_folder", look)
+        assert run_batch(work, "merge_metadata", "b1", 1) == (3, 0, 3)
+        assert synced == [(work.datasets / "a", True, False), (work.records, True, False)]
+        assert work.stamp("merge_metadata", "b1").exists()
 
     def test_an_exception_in_one_does_not_stop_others(self, work, raw, monkeypatch, capfd):
         strange_worker(monkeypatch, "if entry.measurement == 'two': raise ZeroDivisionError('odd\\n thing')")

@@ -20,6 +20,13 @@ def path(tmp_path):
         h5.attrs["name"] = "A"
         for number, dtype in enumerate(["<i8", ">i4", "u1", "<f4", ">f8", "f2", "?", "c16"]):
             h5.attrs[f"number {number}"] = np.array(number + 0.5).astype(dtype)
+        h5.attrs.create("no utf-8", b"\xfc", dtype=h5py.string_dtype())
+        h5.attrs.create("ascii", "text", dtype=h5py.string_dtype("ascii"))
+        h5.attrs.create("fixed", b"text", dtype="S9")
+        h5.attrs["empty"] = ""
+        h5.attrs["texts"] = ["a", "µ"]
+        never_written = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
+        h5py.h5a.create(h5.id, b"never written", never_written, h5py.h5s.create(h5py.h5s.SCALAR))
         h5.attrs["numbers"] = np.array([1, 2], ">u2")
         h5.attrs["no number"] = h5py.Empty("f8")
         h5["events/deform"] = np.linspace(0, 1, 5)

@@ -288,6 +288,8 @@ class TestCopyFile:
         source.write_bytes(os.urandom(5_000_000))
         files.copy_file(source, tmp_path / "target")
         assert (tmp_path / "target").read_bytes() == source.read_bytes()
+        files.copy_file(source, tmp_path / "target", 4_500_000)
+        assert (tmp_path / "target").read_bytes() == source.read_bytes()[:4_500_000]
 
     def test_a_failure_in_the_middle_is_an_error(self, tmp_path, monkeypatch):
         def refuse(*_):

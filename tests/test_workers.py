@@ -9,9 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from runs import REPOSITORY
 
-from dcorflow.workers import Worker, wait_for_answers
+from dcorflow import workers
+from dcorflow.memory import children
+from dcorflow.workers import Worker, spread, wait_for_answers
 
 
 def odd(number):
@@ -47,6 +50,37 @@ def test_how_it_ended():
         assert worker.read() is None
         codes[number] = worker.stop()
     assert codes == {13: -signal.SIGKILL, 14: 5, 15: 1}
+
+
+class TestSpread:
+    @pytest.mark.parametrize("cores", [1, 2, 3])
+    @pytest.mark.parametrize("count", [0, 1, 49, 100, 151, 401])
+    def test_answers_in_order(self, monkeypatch, cores, count):
+        monkeypatch.setattr(workers, "_cores", lambda: cores)
+        made = spread(lambda n: [n, "ü" * 1000, os.getpid()], range(count))
+        assert [m[:2] for m in made] == [[n, "ü" * 1000] for n in range(count)]
+        assert len({m[2] for m in made}) == (max(1, min(cores, count // 50)) if count else 0)
+
+    def test_what_a_process_that_died_had_to_do_is_done_here(self, monkeypatch):
+        monkeypatch.setattr(workers, "_cores", lambda: 2)
+        here = os.getpid()
+
+        def deadly(number):
+            if number == 101 and os.getpid() != here:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return number
+
+        assert spread(deadly, range(150)) == list(range(150))
+
+    def test_an_error_is_raised_and_nothing_left(self, monkeypatch, capfd):
+        monkeypatch.setattr(workers, "_cores", lambda: 2)
+
+        def wrong(number):
+            return 1 // (number - 77)
+
+        with pytest.raises(ZeroDivisionError):
+            spread(wrong, range(150))
+        assert children(os.getpid()) == []
 
 
 def test_each_ends_while_others_go_on():

@@ -288,7 +288,7 @@ def _add_tail(
         values = RootAttributes(h5, known)
         record.edits, record.guessed = apply_edits(values, edits_of(edits), record.body["dclab"], guessed)
         record.metadata = values.values()
-        record.facts |= {key.partition(":")[2]: text_of(h5.attrs[key]) for key in _FACTS if key in h5.attrs}
+        record.facts |= _facts_of(h5, record.metadata)
         record.facts["events"] = values.facts.get("experiment:event count", 0)
         write_history(h5, history(record))
 
@@ -296,6 +296,18 @@ def _add_tail(
     if not record.facts["events"]:
         raise MeasurementError("no events: the recording holds zero events")
     record.tail_key = recipes.tail_key(edits)
+
+
+def _facts_of(h5: h5py.File, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the attributes that later stages show, as text; `values` are those that are known."""
+    facts = {}
+    for key in _FACTS:
+        known = values.get(key)
+        if isinstance(known, str | int):  # others look different as h5py reads them
+            facts[key.partition(":")[2]] = str(known)
+        elif key in h5.attrs:
+            facts[key.partition(":")[2]] = text_of(h5.attrs[key])
+    return facts
 
 
 def history(record: Record) -> dict[str, Any]:
@@ -328,7 +340,7 @@ class Replaced(Exception):
 def replace_tail(record: Record, edits: list[list[Any]], work: Workdir) -> Record:
     """Apply other edits to a prepared file without touching its data.
 
-    A file that would get the bytes it has is left alone.
+    A file that would get the bytes it has is left alone. The caller syncs its folder.
 
     Raises
     ------
@@ -341,8 +353,8 @@ def replace_tail(record: Record, edits: list[list[Any]], work: Workdir) -> Recor
     target = work.datasets / record.dataset / record.prepared["name"]
     before = record.restore
     try:
-        with replacing(target) as temp:
-            copy_file(target, temp)
+        with replacing(target, sync=False) as temp:
+            copy_file(target, temp, before["length"])
             if not record.describes(target.stat()):  # after the copy, as another job may be at work
                 raise Replaced(str(target))
             restore_body(temp, before)

@@ -17,6 +17,7 @@ from dcorflow.files import key_of, printable, read_json, read_text, write_if_cha
 from dcorflow.records import load_record
 from dcorflow.report.details import details_of, lead_of
 from dcorflow.workdir import Workdir
+from dcorflow.workers import spread
 
 #: Raised when the same records would give other leads or details than before.
 _RECIPE = 3
@@ -25,6 +26,8 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _PER_THUMBNAIL, _THUMBNAILS = 8_000, 6_000_000
 #: The largest share of the budget that details may take; pictures get the rest.
 _DETAILS = 0.6
+#: Measurements whose details are made together, by several processes.
+_AT_ONCE = 1000
 
 #: Size and time (ns) of a file; empty where there is none.
 Stat = Sequence[int]
@@ -92,20 +95,18 @@ class Shelf:
     def leads(self, measurements: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return the lead of every measurement that has a record."""
         path = self.work.state / "report" / "leads.jsonl"
-        known, leads, lines = _load(path), {}, []
-        for name in measurements:
-            if name not in self.records:
-                continue
-            key = key_of(_RECIPE, self.records[name])
-            lead = known.get((name, key))
-            if lead is None:
-                record = load_record(self.work, name)
-                self.read += 1
-                lead = lead_of(record) if record else {}
-            leads[name] = lead
-            lines.append([name, key, lead])
-        _save(path, lines)
+        known = _load(path)
+        keys = {name: key_of(_RECIPE, self.records[name]) for name in measurements if name in self.records}
+        new = [name for name, key in keys.items() if (name, key) not in known]
+        self.read += len(new)
+        made = dict(zip(new, spread(self._lead, new), strict=True))
+        leads = {name: made[name] if name in made else known[name, key] for name, key in keys.items()}
+        _save(path, ([name, key, leads[name]] for name, key in keys.items()))
         return leads
+
+    def _lead(self, name: str) -> dict[str, Any]:
+        record = load_record(self.work, name)
+        return lead_of(record) if record else {}
 
     def pack(self, subjects: Sequence[Subject], budget: int) -> dict[str, list[str]]:
         """Return details, thumbnail and pictures of as many measurements as the budget allows.
@@ -129,19 +130,16 @@ class Shelf:
         packed: dict[str, list[str]] = {}
         keys: dict[str, list[str]] = {}
         room = int(budget * _DETAILS)
-        for subject in subjects:
-            name = subject.measurement
-            stat = self.records.get(name, ())
-            keys[name] = [
-                key_of("d", _RECIPE, stat, subject.member, subject.private),
-                key_of("p", _RECIPE, self.portraits.get(name, ())),
-            ]
-            before = known.get((name, keys[name][0]))
-            details = before[0] if before else self._details(subject)
-            room -= len(details)
+        for start in range(0, len(subjects), _AT_ONCE):
+            some = subjects[start : start + _AT_ONCE]
+            keys |= {subject.measurement: self._keys(subject) for subject in some}
+            for name, details in self._details(some, keys, known).items():
+                room -= len(details)
+                if room < 0:
+                    break
+                packed[name] = [details, "", ""]
             if room < 0:
                 break
-            packed[name] = [details, "", ""]
         used = sum(len(parts[0]) for parts in packed.values())
         self._add_pictures(packed, subjects, keys, known, budget - used)
         lines = [[name, keys[name][0], parts[:1]] for name, parts in packed.items()]
@@ -149,8 +147,28 @@ class Shelf:
         _save(path, lines)
         return packed
 
-    def _details(self, subject: Subject) -> str:
-        self.read += 1
+    def _keys(self, subject: Subject) -> list[str]:
+        """Return what stands for details and pictures of a measurement."""
+        name = subject.measurement
+        return [
+            key_of("d", _RECIPE, self.records.get(name, ()), subject.member, subject.private),
+            key_of("p", _RECIPE, self.portraits.get(name, ())),
+        ]
+
+    def _details(
+        self,
+        subjects: Sequence[Subject],
+        keys: Mapping[str, list[str]],
+        known: Mapping[tuple[str, str], Any],
+    ) -> dict[str, str]:
+        """Return the packed details of measurements, in their order."""
+        before = {s.measurement: known.get((s.measurement, keys[s.measurement][0])) for s in subjects}
+        new = [subject for subject in subjects if not before[subject.measurement]]
+        self.read += len(new)
+        made = dict(zip((s.measurement for s in new), spread(self._pack_one, new), strict=True))
+        return {name: found[0] if found else made[name] for name, found in before.items()}
+
+    def _pack_one(self, subject: Subject) -> str:
         record = load_record(self.work, subject.measurement)
         return _deflated(details_of(record, subject.member, subject.private))
 
