@@ -17,6 +17,7 @@ from dcorflow import __version__
 from dcorflow.errors import MeasurementError, UsageError
 from dcorflow.help import INTERNAL, USAGE, Parser, add_command, add_stage
 from dcorflow.upload.commands import add_upload_commands
+from dcorflow.wording import number
 from dcorflow.workdir import Workdir
 
 #: Exit codes of `dcorflow check`, as those of `dclab-verify-dataset`.
@@ -122,12 +123,12 @@ def _plan(args: argparse.Namespace, work: Workdir) -> int:
     pending = found.pending
     waiting = [i for i in found.items if i.state == "in progress"]
     problems = [i for i in found.items if i.state == "problem"]
-    print(f"to prepare: {len(pending.prepare)} measurements")
-    print(f"to edit without compressing: {len(pending.edit)} measurements")
+    print(f"to prepare: {number(len(pending.prepare), 'measurement')}")
+    print(f"to edit without compressing: {number(len(pending.edit), 'measurement')}")
     if pending.draw:
-        print(f"pictures to draw: {len(pending.draw)} measurements")
+        print(f"pictures to draw: {number(len(pending.draw), 'measurement')}")
     if pending.tasks:
-        print(f"tasks or companions to restore: {len(pending.tasks)} datasets")
+        print(f"tasks or companions to restore: {number(len(pending.tasks), 'dataset')}")
     if not (pending.prepare or pending.edit or pending.tasks or pending.written):
         print("nothing to do")
     for item in waiting + problems:

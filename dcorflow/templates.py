@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from dcorflow.wording import short_number
 from dcorflow.workdir import Workdir
 
 #: Raised when the same results would give another template than before.
-_RECIPE = 3
+_RECIPE = 4
 #: The supplement that decides which others make sense; always offered.
 _FIRST_SUPPLEMENT = "general:sample type"
 _MEANINGS = {
@@ -192,7 +192,7 @@ def measurement_template(
         marks = []
         for key in [*keys, *(f"sp:{n}" for n in names)]:
             text, state = _value_cell(key, known, entries[name])
-            if state in ("wrong", "guessed"):
+            if state and _explains(known["gaps"].get(key)):
                 template.notes[len(template.rows), len(cells)] = known["gaps"][key][2]
             cells.append((text, state))
             if text and key not in entries[name].values and key not in entries[name].supplements:
@@ -235,7 +235,7 @@ def _lead_cells(
     words = [f"{kind}: {', '.join(k for k, g in gaps.items() if g[0] == kind and g[1] == 'violation')}"
              for kind in kinds]  # fmt: skip
     found = [w for w in words if not w.endswith(": ")]
-    found += [m for kind, level, m in gaps.values() if kind == "wrong" and level == "violation"]
+    found += [g[2] for g in gaps.values() if g[0] != "guessed" and g[1] == "violation" and _explains(g)]
     if row["reason"] and not gaps:
         found.insert(0, row["reason"])
     texts = {
@@ -249,6 +249,11 @@ def _lead_cells(
     }
     fixed = ("measurement", "source", "status", "findings")
     return [(texts[name], "fixed" if name in fixed else "") for name in lead]
+
+
+def _explains(gap: Sequence[str] | None) -> bool:
+    """Return whether a gap says more than that a value is missing."""
+    return gap is not None and (gap[0] != "missing" or ": " in gap[2])
 
 
 def _value_cell(key: str, known: Mapping[str, Any], entry: SheetEntry) -> tuple[str, State]:

@@ -120,6 +120,12 @@ class TestRows:
         assert "day1/M1.rtdc" in problem
         (problem,) = sheet({"source": "night*", "setup:medium": "water"}).problems
         assert "'night*' matches nothing" in problem
+        for name in ("M1.rtdc", r"day1\M1.rtdc", "/data/raw/Day1/m1.rtdc", "./day1/M1.rtdc"):
+            (problem,) = sheet({"source": name, "setup:medium": "water"}).problems
+            assert problem.endswith("matches nothing that was found; nearest: day1/M1.rtdc")
+        for name in ("day1", "day1/"):
+            (problem,) = sheet({"source": name, "setup:medium": "water"}).problems
+            assert problem.endswith("for all below that folder write 'day1/*'")
         (problem,) = sheet({"setup:medium": "water"}, columns=["source", "setup:medium"]).problems
         assert "name what the row is about" in problem
 

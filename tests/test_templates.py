@@ -130,6 +130,16 @@ class TestColumns:
             "experiment:date": GUESSED[2],
         }
 
+    def test_what_is_counted_is_told_where_the_number_is_missing(self):
+        """So that nobody fills in what the next run finds wrong."""
+        words = "Missing key [fluorescence] 'laser count': lasers are counted that have a power; now 3"
+        gaps = {"fluorescence:laser count": ["missing", "violation", words], "setup:medium": MISSING}
+        template = make({"m1": known(gaps)})
+        place = (0, [c.name for c in template.columns].index("fluorescence:laser count"))
+        assert template.notes == {place: words}
+        findings = column(template, "findings")[0][0]
+        assert findings.endswith(f"; {words}") and findings.count("Missing key") == 1
+
     @pytest.mark.parametrize(
         ("value", "shown"),
         [

@@ -19,6 +19,8 @@ _PATTERN = re.compile(r"[*?\[]")
 _MISTAKE = re.compile(r"(?P<sheet>[^,]+), row (?P<row>\d+), (?P<what>column '.*)", re.DOTALL)
 #: Only the first so many rows without a match are told the nearest names: looking takes its time.
 _HINTS = 20
+#: Names that a hint shows.
+_NEAREST = 3
 #: Ranks of cells: those of patterns are (0, their length).
 _EXACT, _INHERITED = (2, 0), (1, 0)
 
@@ -174,9 +176,23 @@ def _unmatched(names: list[str], selectors: tuple[str, ...], known: list[str]) -
         return (
             f"nothing in {' or '.join(f'{s!r}' for s in selectors)}; name what the row is about, or delete it"
         )
-    near = difflib.get_close_matches(names[-1], known, n=3, cutoff=0.5)
-    hint = f"; nearest: {', '.join(near)}" if near else ""
-    return f"'{names[-1]}' matches nothing that was found{hint}"
+    name = names[-1]
+    if any(path.startswith(f"{name.rstrip('/')}/") for path in known):
+        hint = f"; for all below that folder write '{name.rstrip('/')}/*'"
+    else:
+        near = _of_that_name(name, known) or difflib.get_close_matches(name, known, n=_NEAREST, cutoff=0.5)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+    return f"'{name}' matches nothing that was found{hint}"
+
+
+def _of_that_name(name: str, known: list[str]) -> list[str]:
+    """Return the first paths that end like `name`: somebody left out the folders, or took backslashes."""
+    last = re.split(r"[/\\]", name)[-1].lower()
+    paths = [path for path in known if path.rpartition("/")[2].lower() == last != ""]
+    whole = [
+        path for path in paths if path.partition("/")[2] not in paths
+    ]  # without those that name the root
+    return difflib.get_close_matches(name.replace("\\", "/"), whole, n=_NEAREST, cutoff=0)
 
 
 def together(problems: Iterable[str]) -> list[str]:
