@@ -53,6 +53,13 @@ _began = time.monotonic()
 _stop_ticker: list[Callable[[], None]] = []
 
 
+def path_of_jobs(repository: str) -> str:
+    """Return the PYTHONPATH of what a run starts: this package first, last what makes jobs start quickly."""
+    paths = [repository, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    quick = str(Path(repository, "workflow", "jobs"))
+    return os.pathsep.join(dict.fromkeys([*filter(None, (p for p in paths if p != quick)), quick]))
+
+
 def settings_of(workflow: Any, config: Mapping[str, Any]) -> Config:
     """Return the validated settings; a job takes those that its head has validated and stored."""
     if workflow.exec_mode != workflow.exec_mode.DEFAULT:

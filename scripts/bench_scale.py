@@ -1,10 +1,11 @@
 """Time what grows with the number of measurements when nothing, or one file, is new; print JSON.
 
-    bench_scale.py [--measurements 1000 10000 100000] [--turns 3] [--folder bench/work/scale]
+    bench_scale.py [--measurements 1000 10000 100000] [--turns 3] [--only job] [--folder bench/work/scale]
 
 Ten measurements per dataset, in work directories made by `scale_data.py`. "start of a job" is what a
-job costs before its own command runs. "Snakemake itself" is what is left of a run with nothing to do
-without discover and report.
+job costs before its own command runs, "start of an empty job" the same of a Snakefile with one rule
+and nothing else. "Snakemake itself" is what is left of a run with nothing to do without discover and
+report. With `--only job` the starts of jobs alone are measured: two minutes with 1,000 measurements.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +29,36 @@ import psutil
 import scale_data
 from bench_measure import ENVIRONMENT, dcorflow
 
+from dcorflow.run import path_of_jobs
+
 ROOT = Path(__file__).resolve().parent.parent
 PER_DATASET = 10
 #: Pause between two looks at the memory of all processes, seconds.
 _PAUSE = 0.05
+#: What a head gives its jobs.
+OF_JOBS = ENVIRONMENT | {"PYTHONPATH": path_of_jobs(str(ROOT))}
+#: As small as a Snakefile can be in which a job runs a command.
+EMPTY = "rule compress:\n    output: 'compress.done'\n    shell: 'touch {output}'\n"
+#: Options that Snakemake's executors give to a job.
+_AS_JOBS_ARE = (
+    *("--allowed-rules", "compress", "--mode", "remote", "--attempt", "1", "--force"),
+    *("--force-use-threads", "--target-files-omit-workdir-adjustment", "--max-inventory-time", "0"),
+    *("--nocolor", "--notemp", "--no-hooks", "--nolock", "--ignore-incomplete"),
+    *("--rerun-triggers", "mtime", "params"),
+)
 
 Figures = dict[str, float]
 
 
 class Together(threading.Thread):
-    """Watches how much memory a process and its children have, all together, MB."""
+    """Watches how much memory a process and its children have, all together and the largest one, MB.
+
+    What the system keeps as the peak of a process is that of its parent, where that had more.
+    """
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        self.pid, self.peak, self.ended = pid, 0.0, threading.Event()
+        self.pid, self.peak, self.largest, self.ended = pid, 0.0, 0.0, threading.Event()
 
     def run(self) -> None:
         """Look until the process is gone."""
@@ -48,16 +66,17 @@ class Together(threading.Thread):
             try:
                 process = psutil.Process(self.pid)
                 family = [process, *process.children(recursive=True)]
-                self.peak = max(self.peak, sum(p.memory_info().rss for p in family) / 2**20)
+                sizes = [p.memory_info().rss / 2**20 for p in family]
+                self.peak, self.largest = max(self.peak, sum(sizes)), max(self.largest, *sizes)
             except psutil.Error:
                 continue
 
 
-def measure(command: list[str]) -> Figures:
+def measure(command: list[str], environment: dict[str, str] = ENVIRONMENT) -> Figures:
     """Run a command; return wall and CPU seconds, memory of its largest process and of all, MB."""
     start = time.perf_counter()
     child = subprocess.Popen(
-        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT.parent
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT.parent
     )
     watch = Together(child.pid)
     watch.start()
@@ -71,34 +90,40 @@ def measure(command: list[str]) -> Figures:
     if child.returncode:
         raise SystemExit(f"{' '.join(command)} failed: {errors.decode(errors='replace')[-800:]}")
     cpu = usage.ru_utime + usage.ru_stime
-    return {"wall": wall, "cpu": cpu, "rss": usage.ru_maxrss / 1024, "together": watch.peak}
+    return {"wall": wall, "cpu": cpu, "rss": watch.largest, "together": watch.peak}
 
 
 def job(work: Path) -> list[str]:
     """Return the command that a scheduler's job runs, as Snakemake's executors put it together."""
-    return scale_data.snakemake(
-        work,
-        *("--target-jobs", "compress:batch=b000001", "--allowed-rules", "compress", "--mode", "remote"),
-        *("--attempt", "1", "--force", "--force-use-threads", "--target-files-omit-workdir-adjustment"),
-        *("--max-inventory-time", "0", "--nocolor", "--notemp", "--no-hooks", "--nolock"),
-        *("--ignore-incomplete", "--rerun-triggers", "mtime", "params"),
-    )
+    return scale_data.snakemake(work, "--target-jobs", "compress:batch=b000001", *_AS_JOBS_ARE)
 
 
-def ways(work: Path) -> dict[str, list[str]]:
+def empty_job(folder: Path) -> list[str]:
+    """Return the command of a job whose Snakefile has nothing in it but its rule."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "Snakefile").write_text(EMPTY, encoding="utf-8")
+    start = [sys.executable, "-m", "snakemake", "--snakefile", str(folder / "Snakefile")]
+    place = ["--directory", str(folder), "--cores", str(os.cpu_count() or 1)]
+    return [*start, *place, "--target-jobs", "compress:", *_AS_JOBS_ARE]
+
+
+def ways(work: Path, only_job: bool) -> dict[str, Callable[[], Figures]]:
     """Return what is measured again and again, by name."""
     here = ["-d", str(work)]
-    found = {
+    commands = {
         "nothing to do": scale_data.snakemake(work),
         "discover": dcorflow(*here, "discover"),
         "report": dcorflow(*here, "report"),
         "dcorflow plan": dcorflow(*here, "plan"),
+        "dcorflow status": dcorflow(*here, "status"),
+    }
+    jobs = {
         "job": job(work),
         "its command": dcorflow(*here, "batch", "compress", "b000001", "1"),
+        "start of an empty job": empty_job(work.parent / "empty"),
     }
-    if subprocess.run(dcorflow("status", "--help"), env=ENVIRONMENT, capture_output=True).returncode == 0:
-        found["dcorflow status"] = dcorflow(*here, "status")
-    return found
+    found = {} if only_job else {name: partial(measure, command) for name, command in commands.items()}
+    return found | {name: partial(measure, command, OF_JOBS) for name, command in jobs.items()}
 
 
 def median(turns: list[Figures]) -> Figures:
@@ -124,15 +149,20 @@ def jobs_of(work: Path, do: Callable[[], Figures]) -> tuple[Figures, list[str]]:
     return figures, sorted(name for name, mtime in stamps().items() if before.get(name) != mtime)
 
 
-def measure_size(work: Path, measurements: int, turns: int) -> list[dict[str, Any]]:
+def measure_size(work: Path, measurements: int, turns: int, only_job: bool = False) -> list[dict[str, Any]]:
     """Return the rows of one work directory."""
     datasets = measurements // PER_DATASET
-    found: dict[str, list[Figures]] = {name: [] for name in ways(work)}
+    what = ways(work, only_job)
+    found: dict[str, list[Figures]] = {name: [] for name in what}
+    for name in ("job", "start of an empty job"):
+        what[name]()  # bytecode and caches are there afterwards
     for _ in range(turns):
-        for name, command in ways(work).items():
-            found[name].append(measure(command))
+        for name, do in what.items():
+            found[name].append(do())
     rows = {name: median(figures) for name, figures in found.items()}
     rows["start of a job"] = less(rows.pop("job"), rows.pop("its command"))
+    if only_job:
+        return [{"what": n, "measurements": measurements, "datasets": datasets, **f} for n, f in rows.items()]
     rows["Snakemake itself"] = less(rows["nothing to do"], rows["discover"], rows["report"])
     scale_data.write_tiny(work / "source" / f"day-{datasets - 1:05d}" / "added.rtdc", measurements)
     figures, ran = jobs_of(work, lambda: measure(scale_data.snakemake(work)))
@@ -167,6 +197,7 @@ def main() -> int:
     )
     parser.add_argument("--measurements", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--only", choices=["job"], help="measure nothing but the starts of jobs")
     parser.add_argument("--folder", type=Path, default=ROOT / "bench" / "work" / "scale")
     args = parser.parse_args()
     folder = args.folder.resolve()
@@ -176,7 +207,7 @@ def main() -> int:
     for measurements in args.measurements:
         work = folder / str(measurements)
         scale_data.multiply(template, work, measurements, measurements // PER_DATASET)
-        rows += measure_size(work, measurements, args.turns)
+        rows += measure_size(work, measurements, args.turns, args.only == "job")
         shutil.rmtree(work)
     print(json.dumps(rows + exponents(rows)))
     shutil.rmtree(folder)

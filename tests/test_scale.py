@@ -21,7 +21,7 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 
 from dcorflow.discover.unfinished import unfinished_groups
 from dcorflow.files import key_of, read_json, to_json, write_text
-from dcorflow.run import groups_to_run, settings_of, uploads_to_run
+from dcorflow.run import groups_to_run, path_of_jobs, settings_of, uploads_to_run
 from dcorflow.workdir import Workdir
 
 
@@ -73,12 +73,45 @@ def test_a_multiplied_work_directory_has_nothing_to_do(made):
     assert "nothing to do" in run.dcorflow("plan").stdout
 
 
-def test_the_start_of_a_job_is_measured_with_the_command_of_a_job(made):
-    command = bench_scale.job(made[1].work)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+def test_a_job_starts_without_pandas_as_it_is_measured(made):
+    command, environment = bench_scale.job(made[1].work), bench_scale.OF_JOBS
+    told = environment | {"PYTHONPROFILEIMPORTTIME": "1"}
+    done = subprocess.run(command, env=told, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     log = made[1].work / "logs" / "compress" / "b000001.log"
     assert "compress b000001: 0 of 6 measurements" in log.read_text()
+    imported = set(re.findall(r"\| +([\w.]+)$", done.stderr, re.M))
+    assert {"snakemake_executor_plugin_slurm.efficiency_report", "dcorflow.run"} <= imported
+    assert {"pandas.core", "dclab", "dcorflow.config"} & imported == set()
+
+
+LATER = """
+import sys
+print(sys.modules.get("mine"), "pandas.core" in sys.modules)
+import pandas
+print("pandas.core" in sys.modules, pandas.DataFrame({"a": [1, 2]}).a.sum(), "pandas.core" in sys.modules)
+"""
+
+
+def test_what_puts_off_pandas_is_in_nobodys_way(tmp_path, monkeypatch):
+    """A site's own module of this name still runs, pandas is there for whoever uses it, and others get it."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("import sys; sys.modules['mine'] = 'ran'")
+    for name in ("snakemake", "other"):
+        (tmp_path / f"{name}.py").write_text(LATER)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", "/a", path_of_jobs("/repository"), "/a"]))
+    assert path_of_jobs("/repository") == os.pathsep.join(["/repository", "/a", "/repository/workflow/jobs"])
+    monkeypatch.delenv("PYTHONPATH")
+    said = {}
+    for name in ("snakemake", "other"):
+        path = os.pathsep.join([path_of_jobs(str(REPOSITORY)), str(tmp_path / "site")])
+        done = subprocess.run(
+            [sys.executable, "-m", name], cwd=tmp_path, env=os.environ | {"PYTHONPATH": path},
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said[name] = done.stdout.split("\n")[:2]
+    assert said == {"snakemake": ["ran False", "False 3 True"], "other": ["ran False", "True 3 True"]}
 
 
 #: Prints what ran code has imported and which files it has opened, as JSON.

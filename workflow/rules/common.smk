@@ -14,6 +14,7 @@ from dcorflow.run import (
     groups_to_run,
     last_turn,
     note_limits,
+    path_of_jobs,
     quiet,
     server_or_exit,
     settings_of,
@@ -21,10 +22,10 @@ from dcorflow.run import (
     uploads_to_run,
 )
 
-os.environ.update(PYTHONPATH=os.pathsep.join([workflow.basedir, os.environ.get("PYTHONPATH", "")]))
+# Not parameters of rules: where Python lies is no reason to run a job again.
+os.environ.update(PYTHONPATH=path_of_jobs(workflow.basedir), DCORFLOW_PYTHON=sys.executable)
 
 STATE = "results/.state"
-DCORFLOW = f"{sys.executable} -m dcorflow"
 SETTINGS = settings_of(workflow, config)
 
 add_last_lines(config)

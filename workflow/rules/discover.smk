@@ -14,9 +14,7 @@ checkpoint discover:
     localrule: True
     conda:
         "../../environment.yml"
-    params:
-        command=DCORFLOW,
     message:
         "Look for new and changed measurements"
     shell:
-        "{params.command} discover {output:q} > {log:q} 2>&1"
+        '"$DCORFLOW_PYTHON" -m dcorflow discover {output:q} > {log:q} 2>&1'

@@ -15,12 +15,10 @@ rule compress:
     resources:
         mem_mb=batch_memory,
         runtime=batch_runtime,
-    params:
-        command=DCORFLOW,
     message:
         "Compress and repack {wildcards.batch}"
     shell:
-        "{params.command} batch compress {wildcards.batch} {threads} {resources.mem_mb} > {log:q} 2>&1"
+        '"$DCORFLOW_PYTHON" -m dcorflow batch compress {wildcards.batch} {threads} {resources.mem_mb} > {log:q} 2>&1'
 
 
 rule check:
@@ -40,12 +38,10 @@ rule check:
     resources:
         mem_mb=batch_memory,
         runtime=batch_runtime,
-    params:
-        command=DCORFLOW,
     message:
         "Check {wildcards.batch} against its sources"
     shell:
-        "{params.command} batch check {wildcards.batch} {threads} {resources.mem_mb} > {log:q} 2>&1"
+        '"$DCORFLOW_PYTHON" -m dcorflow batch check {wildcards.batch} {threads} {resources.mem_mb} > {log:q} 2>&1'
 
 
 rule merge_metadata:
@@ -63,9 +59,7 @@ rule merge_metadata:
     resources:
         mem_mb=batch_memory,
         runtime=batch_runtime,
-    params:
-        command=DCORFLOW,
     message:
         "Merge metadata of {wildcards.batch}"
     shell:
-        "{params.command} batch merge_metadata {wildcards.batch} 1 {resources.mem_mb} > {log:q} 2>&1"
+        '"$DCORFLOW_PYTHON" -m dcorflow batch merge_metadata {wildcards.batch} 1 {resources.mem_mb} > {log:q} 2>&1'

@@ -14,9 +14,7 @@ rule task:
     localrule: True
     conda:
         "../../environment.yml"
-    params:
-        command=DCORFLOW,
     message:
         "Write tasks of {wildcards.group}"
     shell:
-        "{params.command} task {wildcards.group} > {log:q} 2>&1"
+        '"$DCORFLOW_PYTHON" -m dcorflow task {wildcards.group} > {log:q} 2>&1'

@@ -10,13 +10,12 @@ rule upload_dataset:
     conda:
         "../../environment.yml"
     params:
-        command=DCORFLOW,
         settings=SETTINGS["upload"],
         turn=upload_turn,
     message:
         "Upload datasets of {wildcards.group}"
     shell:
-        "{params.command} upload {wildcards.group} {params.turn} > {log:q} 2>&1"
+        '"$DCORFLOW_PYTHON" -m dcorflow upload {wildcards.group} {params.turn} > {log:q} 2>&1'
 
 
 rule upload:
