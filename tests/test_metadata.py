@@ -295,6 +295,15 @@ class TestDatasets:
         with pytest.raises(UsageError):
             folders({"a": "measurements: {M1.rtdc: {dataset: {title: x}}}"})
 
+    def test_an_unknown_licence_is_told_once_where_it_stands(self, folders):
+        config, said = configure(defaults=FIELDS | {"license_id": "CC-BY-9.9"}), "license_id: CC-BY-8.8"
+        files = folders({"b": f"dataset: {{{said}}}"})
+        wrong = [w for place in "abc" for w in self.dataset(config, files, f"{place}/M1.rtdc")[1]]
+        hint = "DCOR has no licence 'CC-BY-9.9'; did you mean 'CC-BY-4.0'?"
+        assert [w for w in wrong if "9.9" in w] == [f"configuration, datasets.defaults: {hint}"] * 2
+        (other,) = [w for w in wrong if "8.8" in w]
+        assert "b/dcorflow.yaml" in other
+
     def test_missing_fields(self, folders):
         fields, wrong = self.dataset(configure(defaults=dict.fromkeys(FIELDS)), folders({}))
         assert wrong == []

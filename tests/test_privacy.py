@@ -21,7 +21,7 @@ from dcorflow.privacy.kinds import own
 from dcorflow.privacy.pseudonyms import Pseudonyms, load_pseudonyms
 from dcorflow.privacy.redact import Redactor
 from dcorflow.privacy.scan import _add_attributes, scan_file, tail_text
-from dcorflow.privacy.settings import privacy_problems
+from dcorflow.privacy.settings import plan_of_scan, privacy_problems
 
 
 def found(text: str, private: Any = ()) -> list[str]:
@@ -348,6 +348,32 @@ def test_what_a_finding_means(policy: dict[str, Any], private: bool, expected: s
     assert {p.verdict for p in places} == {expected}
 
 
+def test_what_is_replaced_in_measurements_is_looked_for_beside_them() -> None:
+    """Title, companions and names of resources are published as they are, or made of what is replaced."""
+    redact = ["user", {"kind": "donor", "pattern": r"Donor_\w+"}]
+    config: Any = {"prepare": {"redact": redact}, "check": {"private": []}}
+    assert plan_of_scan(config, {})["private"] == []  # the marks are in the measurements
+    scan = plan_of_scan(config, {}, beside=True)
+    members = [
+        {"measurement": "m1", "name": "Donor_AJ.rtdc", "supplements": {}},
+        {
+            "measurement": "m2",
+            "name": "M2.rtdc",
+            "resource": "2024_M2__donor__x_0123.rtdc",
+            "supplements": {},
+        },
+        {"measurement": "m3", "name": "M3.rtdc", "resource": "2024_M3_Donor_B_0123.rtdc", "supplements": {}},
+    ]
+    fields = {"title": "Cells of Donor_C", "private": False}
+    dataset = {"dataset": "x", "fields": fields, "members": members, "companions": []}
+    settings = {"check": {}, "scan": scan}
+    places, _ = scan_dataset(dataset, [(member, []) for member in members], settings, {})
+    assert {(p.finding.place, p.finding.text) for p in places} == {
+        ("title", "Donor_C"), ("name of a resource", "Donor_AJ"), ("name of a resource", "Donor_B_0123")
+    }  # fmt: skip
+    assert {p.verdict for p in places} == {"blocks"}
+
+
 class TestPseudonyms:
     TABLE = {"Anna Smith": "P01", "Jörg": "P02", "AJ": "D7"}  # noqa: RUF012
 
@@ -392,6 +418,14 @@ class TestPseudonyms:
         with pytest.raises(UsageError, match=words) as caught:
             load_pseudonyms(table, tmp_path)
         assert "Anna " not in str(caught.value)
+
+    def test_mistakes_in_a_table_name_their_rows(self, tmp_path: Path) -> None:
+        (tmp_path / "names.tsv").write_text("name\tpseudonym\nAnna\tP1\nB\tP2\nCarl\tP 3\n")
+        with pytest.raises(UsageError) as caught:
+            load_pseudonyms("names.tsv", tmp_path)
+        first, second = str(caught.value).split("\n  - ")
+        assert "names.tsv, row 3: expected at least two letters" in first
+        assert "names.tsv, row 4: the pseudonym 'P 3'" in second
 
 
 @pytest.mark.parametrize(

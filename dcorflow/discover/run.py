@@ -321,7 +321,7 @@ class _Pass:
                 "datasets": [entries[d] for d in datasets],
                 "check": self.config["check"],
                 "naming": self.config["prepare"]["naming"],
-                "scan": self.scan,
+                "scan": plan_of_scan(self.config, self.prepare["pseudonyms"], beside=True),
                 "folder": str(self.work.datasets),  # tasks name their resources by full path
             }
             redo = self._lost_tasks(group, on_disk)

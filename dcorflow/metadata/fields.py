@@ -99,7 +99,7 @@ def resolve_dataset(
         hint = f"did you mean '{near}'?" if near else f"known: {', '.join(known)}"
         where = in_sheet["license_id"].where if "license_id" in in_sheet else ""
         where = where or said.get("license_id", ("", "configuration, datasets.defaults"))[1]
-        wrong.append(f"{where}: dataset of '{key}': DCOR has no licence '{licence}'; {hint}")
+        wrong.append(f"{where}: DCOR has no licence '{licence}'; {hint}")
     return fields, list(dict.fromkeys(wrong))
 
 

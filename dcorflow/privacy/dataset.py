@@ -141,13 +141,22 @@ def scan_dataset(
     scan = plan.get("scan", SHIPPED_ONLY)
     scans = scan_companions(dataset["companions"], scan, before)
     judge = Judge(plan["check"], dataset["fields"]["private"])
-    names = [*(member["name"] for member, _ in ready), *scans]
+    names = [*(_resource_name(member, scan["private"]) for member, _ in ready), *scans]
     places = judge.places("", "dataset", scan_fields(dataset, names, scan["private"]))
     for member, found in ready:
         places += judge.places(member["measurement"], member["name"], [Finding(**f) for f in found])
     for name, done in scans.items():
         places += judge.places("", name, [Finding(**f) for f in done["found"]])
     return places, scans
+
+
+def _resource_name(member: Mapping[str, Any], private: Sequence[Sequence[str]]) -> str:
+    """Return the name that a measurement gets on DCOR; one made of its sample without marks in it."""
+    name: str = member.get("resource", member["name"])
+    if name != member["name"]:
+        for kind, _ in private:
+            name = name.replace(f"_{kind}_", "_")
+    return name
 
 
 def blocks(places: Sequence[Place]) -> str:

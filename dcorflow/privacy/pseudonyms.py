@@ -93,16 +93,16 @@ def load_pseudonyms(setting: Mapping[str, str] | str, folder: Path) -> dict[str,
     """
     if isinstance(setting, str):
         path = folder / Path(setting).expanduser()
-        rows, where = list(_read(path)), str(path)
+        rows = [(f"{path}, row {n}", name, pseudonym) for n, name, pseudonym in _read(path)]
     else:
-        rows, where = list(setting.items()), "prepare.pseudonyms"
-    wrong = _problems(rows)
-    if wrong:
-        raise UsageError(f"{where} needs changes:\n" + "\n".join(f"  - {w}" for w in wrong))
-    return dict(rows)
+        rows = [(f"'prepare.pseudonyms', name {n}", *pair) for n, pair in enumerate(setting.items(), 1)]
+    if wrong := _problems(rows):
+        raise UsageError("\n  - ".join(wrong))
+    return {name: pseudonym for _, name, pseudonym in rows}
 
 
-def _read(path: Path) -> Iterator[tuple[str, str]]:
+def _read(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield number, name and pseudonym of the rows of a table; the first one is row 2."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -120,24 +120,22 @@ def _read(path: Path) -> Iterator[tuple[str, str]]:
             f"{', '.join(map(repr, table.fieldnames or ())) or 'none'}"
         )
     for row in table:
-        yield (row["name"] or "").strip(), (row["pseudonym"] or "").strip()
+        yield table.line_num, (row["name"] or "").strip(), (row["pseudonym"] or "").strip()
 
 
-def _problems(rows: list[tuple[str, str]]) -> list[str]:
+def _problems(rows: list[tuple[str, str, str]]) -> list[str]:
     wrong: list[str] = []
     seen: dict[str, str] = {}
-    for number, (name, pseudonym) in enumerate(rows, 1):
+    for where, name, pseudonym in rows:
         if len(re.sub(r"[\W_]", "", name)) < 2:
-            wrong.append(
-                f"name {number}: expected at least two letters or digits, found {len(name)} characters"
-            )
+            wrong.append(f"{where}: expected at least two letters or digits, found {len(name)} characters")
         elif not _FIT.fullmatch(pseudonym):
             wrong.append(
-                f"name {number}: its pseudonym {pseudonym!r} must be 1 to 40 letters, digits or '_.+-', "
+                f"{where}: the pseudonym {pseudonym!r} must be 1 to 40 letters, digits or '_.+-', "
                 "so that file names can hold it"
             )
         elif seen.setdefault(name, pseudonym) != pseudonym:
-            wrong.append(f"name {number}: it has two pseudonyms, {seen[name]!r} and {pseudonym!r}")
+            wrong.append(f"{where}: the name has two pseudonyms, {seen[name]!r} and {pseudonym!r}")
     if not wrong:
         table = Pseudonyms(seen)
         wrong += [f"pseudonym {p!r} holds a name that is to be hidden" for p in sorted(set(seen.values()))

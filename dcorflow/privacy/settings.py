@@ -23,9 +23,9 @@ def privacy_problems(config: Config, work: Path) -> list[str]:
     for number, entry in enumerate(config["prepare"]["redact"], 1):
         if isinstance(entry, str) and entry not in known:
             near = difflib.get_close_matches(entry, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+            hint = f"did you mean '{near[0]}'" if near else f"known: {', '.join(known)}"
             wrong.append(
-                f"'prepare.redact' {number}: no kind '{entry}'; {hint} A pattern of your own is written "
+                f"'prepare.redact' {number}: no kind '{entry}'; {hint}; a pattern of your own is written "
                 "{kind: donor, pattern: ...}"
             )
     own = {"prepare.redact": config["prepare"]["redact"], "check.private": config["check"]["private"]}
@@ -69,15 +69,18 @@ def plan_of_prepare(config: Config, work: Path) -> dict[str, Any]:
     return prepare
 
 
-def plan_of_scan(config: Config, pseudonyms: Mapping[str, str]) -> dict[str, Any]:
+def plan_of_scan(config: Config, pseudonyms: Mapping[str, str], beside: bool = False) -> dict[str, Any]:
     """Return what the jobs look for, and a key that stands for it.
 
     Names that have a pseudonym are looked for, too: companions and the names of logs and columns are
-    published as they are.
+    published as they are. So are, `beside` the measurements, patterns that are replaced only in these;
+    there the marks that stand for them may match them.
     """
     private = [
         [e["kind"], e["pattern"]] if isinstance(e, dict) else [OWN, e] for e in config["check"]["private"]
     ]
+    if beside:
+        private += [[e["kind"], e["pattern"]] for e in config["prepare"]["redact"] if isinstance(e, dict)]
     names = Pseudonyms(pseudonyms).expression
     return _plan([*private, [NAME, names]] if names else private)
 
