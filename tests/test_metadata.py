@@ -275,10 +275,10 @@ class TestDatasets:
         assert self.dataset(configure(), files)[0]["private"] is False
 
     def test_folders_beat_defaults_and_the_nearest_wins(self, folders):
-        files = folders({"": "dataset: {doi: far, notes: n}", "a": "dataset: {doi: near, title: T}"})
+        files = folders({"": "dataset: {references: far, notes: n}", "a": "dataset: {references: near, title: T}"})
         fields, wrong = self.dataset(configure(), files)
         assert wrong == []
-        assert fields == FIELDS | {"private": True, "doi": "near", "notes": "n", "title": "T"}
+        assert fields == FIELDS | {"private": True, "references": "near", "notes": "n", "title": "T"}
 
     def test_contradictions_name_both_places(self, folders):
         files = folders({"a/x": "dataset: {title: One}", "a/y": "dataset: {title: Two}"})
@@ -303,6 +303,22 @@ class TestDatasets:
         assert [w for w in wrong if "9.9" in w] == [f"configuration, datasets.defaults: {hint}"] * 2
         (other,) = [w for w in wrong if "8.8" in w]
         assert "b/dcorflow.yaml" in other
+
+    @pytest.mark.parametrize(
+        ("said", "words"),
+        [
+            ("doi: 10.1038/nmeth.3281", ""),
+            ("doi: 'https://doi.org/10.1000/abc(12)34-x'", ""),
+            ("doi: notadoi", "expected a DOI such as"),
+            ("doi: 'doi:10.1000/x'", "expected a DOI such as"),
+            ("tags: [blood cells, HL60-S4, Zürich 1.2]", ""),
+            ("tags: [blood, r@c, a/b]", "found 'r@c', 'a/b'"),
+        ],
+    )
+    def test_what_dcor_would_refuse_or_keep_for_good(self, folders, said, words):
+        _, wrong = self.dataset(configure(), folders({"a": f"dataset: {{{said}}}"}))
+        assert bool(wrong) == bool(words)
+        assert all("a/dcorflow.yaml" in w and words in w for w in wrong)
 
     def test_missing_fields(self, folders):
         fields, wrong = self.dataset(configure(defaults=dict.fromkeys(FIELDS)), folders({}))

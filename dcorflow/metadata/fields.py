@@ -19,6 +19,11 @@ _GENERIC_TITLES = ("data", "dataset", "daten", "measurement", "measurements", "m
                    "new folder", "neuer ordner", "raw", "rawdata", "raw data", "rtdc", "test",
                    "untitled")  # fmt: skip
 
+#: A DOI or its address: DCOR takes any text, and keeps it for good.
+_DOI = re.compile(r"(https?://\S+/)?10\.\d{4,9}(\.\d+)*/\S+")
+#: What CKAN takes as a tag (`ckan.logic.validators.tag_name_validator` and `tag_length_validator`).
+_TAG = re.compile(r"[\w .-]{2,100}")
+
 
 def title_problems(config: Config) -> list[str]:
     """Return what is wrong with the title template of a configuration."""
@@ -93,14 +98,35 @@ def resolve_dataset(
         except (KeyError, ValueError, IndexError) as error:
             wrong.append(f"configuration: datasets.title: {error}")
     fields.setdefault("private", True)
-    licence, known = fields.get("license_id"), list(dcor()["licenses"])
-    if licence and licence not in known:
-        near = nearest(licence, known)
-        hint = f"did you mean '{near}'?" if near else f"known: {', '.join(known)}"
-        where = in_sheet["license_id"].where if "license_id" in in_sheet else ""
-        where = where or said.get("license_id", ("", "configuration, datasets.defaults"))[1]
-        wrong.append(f"{where}: DCOR has no licence '{licence}'; {hint}")
+    for name, problem_of in (
+        ("license_id", _licence_problem),
+        ("doi", _doi_problem),
+        ("tags", _tags_problem),
+    ):
+        if fields.get(name) and (words := problem_of(fields[name])):
+            where = said.get(name, ("", "configuration, datasets.defaults"))[1]
+            wrong.append(f"{in_sheet[name].where if name in in_sheet else where}: {words}")
     return fields, list(dict.fromkeys(wrong))
+
+
+def _licence_problem(licence: str) -> str:
+    known = list(dcor()["licenses"])
+    if licence in known:
+        return ""
+    near = nearest(licence, known)
+    hint = f"did you mean '{near}'?" if near else f"known: {', '.join(known)}"
+    return f"DCOR has no licence '{licence}'; {hint}"
+
+
+def _doi_problem(doi: str) -> str:
+    words = f"expected a DOI such as 10.1038/nmeth.3281, or its address, found '{doi}'"
+    return "" if _DOI.fullmatch(doi) else words
+
+
+def _tags_problem(tags: list[str]) -> str:
+    odd = [tag for tag in tags if not _TAG.fullmatch(tag)]
+    what = "expected 2 to 100 letters, digits, blanks, '-', '_' and '.' for each tag"
+    return f"{what}, found {', '.join(map(repr, odd))}" if odd else ""
 
 
 def _accepts_incomplete(folders: FolderSettings, root: str, source: str) -> bool:
