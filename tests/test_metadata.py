@@ -275,7 +275,8 @@ class TestDatasets:
         assert self.dataset(configure(), files)[0]["private"] is False
 
     def test_folders_beat_defaults_and_the_nearest_wins(self, folders):
-        files = folders({"": "dataset: {references: far, notes: n}", "a": "dataset: {references: near, title: T}"})
+        near = "dataset: {references: near, title: T}"
+        files = folders({"": "dataset: {references: far, notes: n}", "a": near})
         fields, wrong = self.dataset(configure(), files)
         assert wrong == []
         assert fields == FIELDS | {"private": True, "references": "near", "notes": "n", "title": "T"}
