@@ -13,6 +13,7 @@ import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 
 from dcorflow.errors import MeasurementError
+from dcorflow.files import escape
 from dcorflow.naming import last_part
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -27,6 +28,9 @@ _MAX_DECODED_FLOOR = 1 << 30
 
 #: A measurement with a contour per event has a million objects; groups linked into each other, many more.
 _MAX_ENTRIES = 10_000_000
+#: Each object takes more bytes than this in a file, a link alone at least as many; so few are always let in.
+_LINK_BYTES = 16
+_FEWEST_ENTRIES = 1_000
 
 #: The log this project writes into each prepared file.
 HISTORY_LOG = "dcorflow-history"
@@ -105,14 +109,20 @@ def is_open_for_writing(path: Path) -> bool:
     return bool(head[_FLAGS_OFFSET] & _FLAGS_WRITING)
 
 
-def members(group: h5py.Group) -> Iterator[Entry]:
+def members(group: h5py.Group, limit: int = _MAX_ENTRIES) -> Iterator[Entry]:
     """Yield every object below `group`, depth first, sorted by name; groups before their members.
 
-    Hard links in a circle end, and nothing outside of the file is followed.
+    Hard links in a circle end, and nothing outside of the file is followed. More than `limit` objects
+    are refused: groups that are linked into each other twice multiply with every level.
     """
     for count, entry in enumerate(_below(group.id, "", frozenset())):
-        if count >= _MAX_ENTRIES:
-            raise MeasurementError(f"more than {_MAX_ENTRIES} objects in one file; refused as not credible")
+        if count >= limit:
+            raise MeasurementError(f"more than {limit} objects in one file; refused as not credible")
+        if not entry.path.isascii() and any("\ud800" <= c <= "\udfff" for c in entry.path):
+            raise MeasurementError(
+                f"the name '{escape(entry.path)}' is no UTF-8 text: dclab cannot open it; give it another",
+                "unfit",
+            )
         yield entry
 
 
@@ -160,7 +170,7 @@ def refuse_outside_data(h5: h5py.File, size: int) -> list[Entry]:
         For external links, virtual or externally stored datasets (they would take data of other
         files along), and for data that would unpack to more than is credible.
     """
-    entries = list(members(h5))
+    entries = list(members(h5, min(_MAX_ENTRIES, _FEWEST_ENTRIES + size // _LINK_BYTES)))
     for entry in entries:
         if entry.kind == "outside":
             raise MeasurementError(
@@ -198,7 +208,7 @@ def basin_definitions(h5: h5py.File) -> dict[str, dict[str, Any] | list[str]]:
             continue
         try:
             definition = json.loads(" ".join(lines))
-        except ValueError:
+        except (ValueError, RecursionError):
             definition = None
         found[name] = definition if isinstance(definition, dict) else lines
     return found

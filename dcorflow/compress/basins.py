@@ -74,7 +74,9 @@ def rewrite_basin(
 
 def _without_dropped(definition: dict[str, Any], there: set[str], new: Rewritten) -> dict[str, Any] | None:
     """Take features that were dropped out of an internal basin; one without any goes."""
-    wanted = definition.get("features") or []
+    wanted = definition.get("features")
+    if not isinstance(wanted, list) or not all(isinstance(feature, str) for feature in wanted):
+        return definition  # no list of names: dclab finds nothing in it either
     kept = [feature for feature in wanted if feature in there]
     if kept == wanted:
         return definition

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from dcorflow import engine
 from dcorflow.compress.basins import Neighbour, rewrite_basin
 from dcorflow.compress.redacted import redact_rows
 from dcorflow.dclab_parts import defective_features, definitions
-from dcorflow.errors import MeasurementError
+from dcorflow.errors import MeasurementError, os_error_code
 from dcorflow.hdf5 import HISTORY_LOG, Entry, basin_definitions, open_source, refuse_outside_data
 from dcorflow.privacy.redact import Redacted, Redactor, decode
 
@@ -24,6 +25,9 @@ from dcorflow.privacy.redact import Redacted, Redactor, decode
 _BASINMAP = re.compile("^basinmap[0-9]*$")
 _GROUPS = ("events", "logs", "tables", "basins", "basin_events")
 _STATISTICS = (("min", np.nanmin), ("max", np.nanmax), ("mean", np.nanmean))
+
+#: Bytes of a userblock that are copied at once.
+_BLOCK = 1 << 20
 
 LogRule = Literal["keep", "strip"] | dict[str, list[str]]
 
@@ -179,7 +183,10 @@ class _Writer:
     def _copy_attributes(self, path: str, target: h5py.Group) -> None:
         redacted: dict[str, Redacted] = {}
         change = self._text_change(redacted)
-        self._drop_attributes(path, engine.copy_attributes(self.source[path], target, change))
+        try:
+            self._drop_attributes(path, engine.copy_attributes(self.source[path], target, change))
+        except engine.UnsupportedDataset as error:
+            raise MeasurementError(f"{error}; it cannot be published", "unfit") from error
         self._note_redacted(path, redacted)
 
     def _text_change(self, redacted: dict[str, Redacted]) -> engine.TextChange | None:
@@ -225,6 +232,13 @@ class _Writer:
                 self._note_copied(entry.path, copied)
         except engine.UnsupportedDataset as error:
             raise MeasurementError(f"{error}; it cannot be published", "unfit") from error
+        except (OSError, RuntimeError) as error:
+            if os_error_code(error) is not None:
+                raise
+            said = " ".join(str(error).split())
+            raise MeasurementError(
+                f"dataset '/{entry.path}' cannot be read ({said}): copy the file again from the instrument"
+            ) from error
         self._note_redacted(entry.path, redacted)
         if entry.soft:
             self.body.change(entry.path, "link replaced by the data it points to")
@@ -240,10 +254,13 @@ class _Writer:
         name = path.partition("/")[2]
         if dataset.ndim != 1 or not dataset.size or not definitions().scalar_feature_exists(name):
             return
+        if dataset.dtype.kind not in "biufc":
+            return
         missing = [(attr, fct) for attr, fct in _STATISTICS if attr not in dataset.attrs]
         if missing:
             values = dataset[:]
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a feature without any number
                 for attr, function in missing:
                     _add_number(dataset, attr, function(values))
             self.body.added.append({"what": path, "how": ", ".join(a for a, _ in missing)})
@@ -294,6 +311,10 @@ class _Writer:
             digest = engine.digest_dataset(self.source[path])
             group = self.target.require_group("basins")
             self._note_copied(path, engine.write_array(group, name, text_lines(new.lines)))
+            redacted: dict[str, Redacted] = {}
+            change = self._text_change(redacted)
+            self._drop_attributes(path, engine.copy_attributes(self.source[path], group[name], change))
+            self._note_redacted(path, redacted)
             self.body.datasets[path]["source_digest"] = digest
             if new.how:
                 self.body.change(path, new.how)
@@ -361,5 +382,6 @@ def write_body(
                 raise MeasurementError(str(error)) from error
     if front:
         with path_in.open("rb") as src, path_out.open("r+b") as dst:
-            dst.write(src.read(front))
+            for start in range(0, front, _BLOCK):
+                dst.write(src.read(min(_BLOCK, front - start)))
     return body

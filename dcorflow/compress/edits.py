@@ -27,11 +27,10 @@ def data_facts(h5: h5py.File) -> dict[str, int]:
     if not names:
         return facts
     plain = [name for name in names if name != "trace"]
-    traces = [events["trace"][n] for n in sorted(events["trace"])] if not plain else []
+    traces = [h5 for h5 in _members(events["trace"]) if h5.shape] if not plain else []
     facts["experiment:event count"] = len(events[plain[0]]) if plain else len(traces[0]) if traces else 0
     trace = events.get("trace")
-    if isinstance(trace, h5py.Group) and len(trace):
-        first = trace[sorted(trace)[0]]
+    for first in _members(trace)[:1]:
         if first.ndim == 2 and first.shape[1]:
             facts["fluorescence:samples per event"] = int(first.shape[1])
     for name in ("image", "mask"):
@@ -39,6 +38,12 @@ def data_facts(h5: h5py.File) -> dict[str, int]:
             facts["imaging:roi size y"], facts["imaging:roi size x"] = map(int, events[name].shape[1:])
             break
     return facts
+
+
+def _members(group: object) -> list[h5py.Dataset]:
+    """Return the datasets of a group in order of their names, [] for anything else."""
+    items = [group[name] for name in sorted(group)] if isinstance(group, h5py.Group) else []
+    return [item for item in items if isinstance(item, h5py.Dataset)]
 
 
 class RootAttributes:
@@ -64,7 +69,7 @@ class RootAttributes:
         """Return a value; None where there is none, or none of a type that h5py knows."""
         if key not in self._read:
             try:
-                self._read[key] = _plain(self._attrs.get(key))
+                self._read[key] = plain_value(self._attrs.get(key))
             except (OSError, TypeError, ValueError):
                 self._read[key] = None
         return self._read[key]
@@ -169,7 +174,9 @@ def _automatic(attributes: RootAttributes, dclab_version: str) -> Mapping[str, A
     if channels and "fluorescence:channel count" not in h5.attrs:
         values["fluorescence:channel count"] = channels
     brand = f"dclab {dclab_version}"
-    chain = [v.strip() for v in text_of(np.array(attributes.get(SOFTWARE) or "")).split("|") if v.strip()]
+    old = attributes.get(SOFTWARE) or ""
+    text = old if isinstance(old, str) else text_of(np.array(old, object))
+    chain = [v.strip() for v in text.split("|") if v.strip()]
     if not chain or chain[-1] != brand:
         chain.append(brand)
     values[SOFTWARE] = " | ".join(chain)
@@ -180,12 +187,12 @@ def _change(key: str, old: Any, new: Any, kind: str, where: str) -> dict[str, An
     return {"key": key, "old": old, "new": new, "kind": kind, "where": where}
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Return an attribute as plain data: text decoded, numbers of Python."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist())
+        return plain_value(value.tolist())
     if isinstance(value, list):
-        return [_plain(v) for v in value]
+        return [plain_value(v) for v in value]
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

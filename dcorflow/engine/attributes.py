@@ -7,6 +7,8 @@ from collections.abc import Callable
 import h5py
 import numpy as np
 
+from .errors import UnsupportedDataset
+
 #: Gets name and text of an attribute, and returns the text that the copy shall have.
 TextChange = Callable[[str, bytes], bytes]
 
@@ -34,6 +36,35 @@ def has_variable_parts(kind: h5py.h5t.TypeID) -> bool:
     return kind.get_class() == h5py.h5t.VLEN
 
 
+def why_unreadable(kind: h5py.h5t.TypeID) -> str:
+    """Return why h5py cannot read elements of a type, or reads them wrongly; "" where it can.
+
+    The bytes of variable-length parts stand elsewhere in the file: these cannot be copied unread.
+    """
+    if not has_variable_parts(kind) or isinstance(kind, h5py.h5t.TypeStringID):
+        return ""
+    if isinstance(kind, h5py.h5t.TypeCompoundID):
+        parts = [kind.get_member_type(i) for i in range(kind.get_nmembers())]
+        return next(filter(None, map(why_unreadable, parts)), "")
+    inner = kind.get_super()
+    if has_variable_parts(inner):
+        return "it holds lists or texts of variable length within each other"
+    if _is_foreign(inner):
+        return "it holds lists of variable length in another byte order than this machine's"
+    return ""
+
+
+def _is_foreign(kind: h5py.h5t.TypeID) -> bool:
+    """Whether numbers of a type have another byte order than this machine's."""
+    if isinstance(kind, h5py.h5t.TypeCompoundID):
+        return any(_is_foreign(kind.get_member_type(i)) for i in range(kind.get_nmembers()))
+    if isinstance(kind, h5py.h5t.TypeArrayID | h5py.h5t.TypeEnumID):
+        return _is_foreign(kind.get_super())
+    if not isinstance(kind, h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID):
+        return False
+    return bool(kind.get_order() != h5py.h5t.NATIVE_INT64.get_order())
+
+
 def copy_attributes(
     source: h5py.Group | h5py.Dataset,
     target: h5py.Group | h5py.Dataset,
@@ -48,6 +79,11 @@ def copy_attributes(
     -------
     list of str
         The attributes left out: references point into the source and mean nothing in another file.
+
+    Raises
+    ------
+    UnsupportedDataset
+        For an attribute of a type that h5py cannot read.
     """
     left_out = []
     for index in range(h5py.h5a.get_num_attrs(source.id)):
@@ -56,6 +92,9 @@ def copy_attributes(
         if type_has(kind, (h5py.h5t.REFERENCE,)):
             left_out.append(name.decode("utf-8", "replace") if isinstance(name, bytes) else name)
             continue
+        if reason := why_unreadable(kind):
+            shown = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+            raise UnsupportedDataset(source.name, f"attribute '{shown}': {reason}")
         text = isinstance(kind, h5py.h5t.TypeStringID)
         if change is not None and text and _copy_changed(attribute, target, change):
             continue

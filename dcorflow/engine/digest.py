@@ -105,6 +105,11 @@ def is_string(dtype: np.dtype[Any]) -> bool:
     return h5py.check_string_dtype(dtype) is not None
 
 
+def is_opaque(dtype: np.dtype[Any]) -> bool:
+    """Whether elements of `dtype` are bytes without meaning to HDF5."""
+    return dtype.kind == "V" and dtype.names is None and dtype.subdtype is None
+
+
 def has_pointers(dtype: np.dtype[Any]) -> bool:
     """Whether elements of `dtype` hold variable-length parts, stored outside the chunks."""
     if dtype.subdtype is not None:
@@ -259,16 +264,33 @@ def digest_plain(dataset: h5py.Dataset) -> str:
     """
     try:
         hasher = Hasher(dataset.dtype, dataset.shape)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UnsupportedDataset(dataset.name, str(error)) from error
     if dataset.shape is None:
         return hasher.digest()
     if dataset.shape == ():
-        value = np.empty((1,), dataset.dtype)
-        value[0] = dataset[()]
-        hasher.update(value)
+        one = np.zeros((1,), dataset.dtype)
+        one[0] = dataset[()] if _is_unpacked(dataset.dtype) else _read(dataset, ())
+        hasher.update(one)
         return hasher.digest()
     step = dataset.chunks[0] if dataset.chunks else 1
     for block in iter_blocks(dataset.shape, dataset.dtype.itemsize, BLOCK_BYTES, step):
-        hasher.update(dataset[block])
+        hasher.update(dataset[block] if _is_unpacked(dataset.dtype) else _read(dataset, block))
     return hasher.digest()
+
+
+def _is_unpacked(dtype: np.dtype[Any]) -> bool:
+    """Whether h5py makes other arrays of elements than one with an element for each."""
+    return has_pointers(dtype) or dtype.subdtype is not None
+
+
+def _read(dataset: h5py.Dataset, block: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+    """Return a part of a dataset as h5py gives it, opaque bytes as they are stored."""
+    shape = tuple(s.stop - s.start for s in block)
+    space = dataset.id.get_space()
+    if block:
+        space.select_hyperslab(tuple(s.start for s in block), shape)
+    values = np.zeros(shape, dataset.dtype)
+    kind = dataset.id.get_type() if is_opaque(dataset.dtype) else None  # h5py does not ask for its tag
+    dataset.id.read(h5py.h5s.create_simple(shape or (1,)), space, values, kind)
+    return values

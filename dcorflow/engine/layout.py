@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,8 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers the Zstandard filter with HDF5)
 import numpy as np
 
-from .attributes import has_variable_parts, type_has
-from .digest import is_string
+from .attributes import has_variable_parts, type_has, why_unreadable
+from .digest import has_pointers, is_string
 from .errors import UnsupportedDataset
 from .filters import BITSHUFFLE, FLETCHER32, SHUFFLE, ZSTD
 
@@ -96,6 +97,8 @@ def refuse(source: h5py.Dataset) -> None:
         raise UnsupportedDataset(source.name, "its data are stored in external files")
     if type_has(source.id.get_type(), (h5py.h5t.REFERENCE,)):
         raise UnsupportedDataset(source.name, "it holds references into the source file")
+    if reason := why_unreadable(source.id.get_type()):
+        raise UnsupportedDataset(source.name, reason)
 
 
 def string_type(length: int, cset: int) -> h5py.h5t.TypeStringID:
@@ -188,13 +191,23 @@ def create(target: h5py.Group, name: str, layout: Layout, fill: Any = None) -> h
 
 
 def fill_value(source: h5py.Dataset) -> np.ndarray[Any, Any] | None:
-    """Return the fill value that the source defines as a 0-d array, None for the default."""
+    """Return the fill value that HDF5 gives for missing elements as a 0-d array, None for the default.
+
+    None, too, for types with variable-length parts, arrays, and where HDF5 cannot convert it to what
+    h5py reads: HDF5 has to read these datasets.
+    """
     plist = source.id.get_create_plist()
-    if source.dtype.kind == "O" or plist.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED:
+    if plist.fill_value_defined() != h5py.h5d.FILL_VALUE_USER_DEFINED:
+        return None
+    if has_pointers(source.dtype) or source.dtype.subdtype is not None:
+        return None
+    if plist.get_fill_time() == h5py.h5d.FILL_TIME_NEVER:
         return None
     value = np.zeros((), source.dtype)
-    plist.get_fill_value(value)
-    return value
+    with contextlib.suppress(RuntimeError):
+        plist.get_fill_value(value)
+        return value
+    return None
 
 
 def decoded_bytes(layout: Layout) -> int:

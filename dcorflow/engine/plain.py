@@ -10,9 +10,10 @@ import numpy as np
 
 from . import layout as lay
 from .attributes import TextChange, copy_attributes
-from .digest import Hasher, has_pointers, iter_blocks
+from .digest import Hasher, has_pointers, is_opaque, iter_blocks
 from .errors import Copied, CorruptChunk, UnsupportedDataset
 from .filters import FLETCHER32, Undecodable, verify_fletcher32
+from .plugins import filters_edges
 
 #: Bytes of decoded content in memory at once.
 BLOCK_BYTES = 4 * 2**20
@@ -23,7 +24,7 @@ def hasher_of(source: h5py.Dataset) -> Hasher:
     """Return a hasher for a dataset; raise `UnsupportedDataset` where there is no digest."""
     try:
         return Hasher(source.dtype, source.shape)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UnsupportedDataset(source.name, str(error)) from error
 
 
@@ -31,9 +32,9 @@ def blame_chunk(source: h5py.Dataset, error: Exception) -> None:
     """Raise `CorruptChunk` for the first chunk that HDF5 cannot read; return if there is none.
 
     A chunk that cannot be read because of the machine (an error number of the system) is not
-    called corrupt.
+    called corrupt, nor one of a type that HDF5 cannot convert to what h5py reads.
     """
-    if source.chunks is None or "errno" in str(error):
+    if source.chunks is None or any(words in str(error) for words in ("errno", "conversion path")):
         return
     for index in range(source.id.get_num_chunks()):
         info = source.id.get_chunk_info(index)
@@ -66,9 +67,11 @@ def verify_checksums(source: h5py.Dataset) -> None:
     last = plist.get_nfilters() - 1
     if source.chunks is None or last < 0 or plist.get_filter(last)[0] != FLETCHER32:
         return
+    bare_edges = not filters_edges(plist)
     for index in range(source.id.get_num_chunks()):
         info = source.id.get_chunk_info(index)
-        if info.filter_mask >> last & 1:
+        ends = zip(info.chunk_offset, source.chunks, source.shape, strict=True)
+        if info.filter_mask >> last & 1 or (bare_edges and any(o + c > n for o, c, n in ends)):
             continue
         try:
             verify_fletcher32(source.id.read_direct_chunk(info.chunk_offset)[1])
@@ -90,7 +93,7 @@ class PlainReader:
         self.source = source
         self.kind = source.id.get_type()
         self.pointers = has_pointers(source.dtype)
-        self.same = not self.pointers and is_native(source)
+        self.same = not self.pointers and (is_native(source) or is_opaque(source.dtype))
 
     def read(self, block: tuple[slice, ...]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Return elements as stored and as h5py gives them (the same array where possible)."""
@@ -184,12 +187,12 @@ def write_block(
     if text:
         size = dataset.id.get_type().get_size()
         values = np.array(values.reshape(-1).tolist(), f"S{size}").view(f"V{size}")
+    space = dataset.id.get_space()
+    space.select_hyperslab(tuple(s.start for s in block), shape)
+    memory = h5py.h5s.create_simple(shape)
     if values.dtype.hasobject:
-        dataset[block] = values.reshape(shape)
+        dataset.id.write(memory, space, values.reshape(shape).astype(dataset.dtype, copy=False))
     else:
-        space = dataset.id.get_space()
-        space.select_hyperslab(tuple(s.start for s in block), shape)
-        memory = h5py.h5s.create_simple(shape)
         dataset.id.write(memory, space, values.reshape(shape), dataset.id.get_type())
 
 

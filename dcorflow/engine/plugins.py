@@ -40,6 +40,22 @@ def fletcher32() -> Callable[[int, int], int] | None:
     return None if library is None else getattr(library, name)
 
 
+#: `H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS` of HDF5's H5Dpublic.h.
+_PARTIAL_CHUNKS_AS_THEY_ARE = 2
+
+
+def filters_edges(plist: h5py.h5p.PropDCID) -> bool:
+    """Whether filters apply to chunks at a dataset's end as to all others, as far as HDF5 tells.
+
+    `H5Pget_chunk_opts`, which h5py lacks. Where they do not, the chunks' filter masks are silent about it.
+    """
+    name, options = "H5Pget_chunk_opts", ctypes.c_uint(0)
+    library = _load("", {name: (ctypes.c_int, [ctypes.c_int64, ctypes.POINTER(ctypes.c_uint)])})
+    if library is not None:
+        getattr(library, name)(plist.id, ctypes.byref(options))
+    return not options.value & _PARTIAL_CHUNKS_AS_THEY_ARE
+
+
 @functools.cache
 def bitshuffle_library() -> ctypes.CDLL | None:
     """Return the library with bitshuffle's functions, None without them.

@@ -16,6 +16,7 @@ from .errors import CorruptChunk
 from .filters import Pipeline, Undecodable, pipeline_of
 from .layout import fill_value
 from .plain import PlainReader, is_native, verify_checksums
+from .plugins import filters_edges
 from .room import Bytes
 
 #: Bands have at least this many bytes where the dataset is large enough, to spread the overhead.
@@ -56,7 +57,11 @@ class Reader:
         self.size = self.shape[0] * self.row_bytes
         self.step = min(self.chunks[0], self.shape[0]) if self.chunks else 1
         self.pipeline: Pipeline | None = pipeline_of(source) if self.chunks else None
-        self._direct = self.pipeline is not None and self.pipeline.known
+        self._direct = (
+            self.pipeline is not None
+            and self.pipeline.known
+            and (not self.pipeline.filters or filters_edges(source.id.get_create_plist()))
+        )
         self._handle = descriptor(source)
         #: Where the file has the whole dataset in one piece.
         self._address = contiguous_address(source) if self._handle is not None else None
@@ -92,7 +97,7 @@ class Reader:
         """Whether a dataset can be read like this."""
         if not source.shape or 0 in source.shape or has_pointers(source.dtype):
             return False
-        if not is_native(source):
+        if not is_native(source) or source.dtype.subdtype is not None:
             return False
         row_bytes = math.prod(source.shape[1:]) * source.dtype.itemsize
         rows = min(source.chunks[0], source.shape[0]) if source.chunks else 1
