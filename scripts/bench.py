@@ -232,7 +232,7 @@ def scale_table(rows: Rows) -> list[str]:
         ),
     )  # fmt: skip
     grown = [[r["what"], cell(r, "exponent"), cell(r, "per_million", 0)] for r in rows if "exponent" in r]
-    header = ["CPU time without the start", "exponent", "s per million measurements"]
+    header = ["least CPU time, without the start", "exponent", "s per million measurements"]
     return [*lines, "", *table(header, grown)] if grown else lines
 
 

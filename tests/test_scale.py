@@ -194,7 +194,7 @@ def test_nothing_to_do_opens_no_record(made):
 
 
 def test_exponents_are_those_of_the_growth_without_the_start():
-    rows = [{"what": "x", "measurements": n, "cpu": 2 + 3e-4 * n**1.05} for n in (1000, 10_000, 100_000)]
+    rows = [{"what": "x", "measurements": n, "least": 2 + 3e-4 * n**1.05} for n in (1000, 10_000, 100_000)]
     [found] = bench_scale.exponents(rows)
     assert found["exponent"] == pytest.approx(1.05)
     assert bench_scale.exponents(rows[:2]) == []
