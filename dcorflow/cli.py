@@ -99,7 +99,7 @@ def _status(args: argparse.Namespace, work: Workdir) -> int:
 
 def _plan(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.config import load_yaml, resolve_config
-    from dcorflow.discover.run import discover, found_words
+    from dcorflow.discover.run import check_settings, discover, found_words
     from dcorflow.discover.words import as_markdown, state_word
     from dcorflow.files import printable
 
@@ -115,7 +115,7 @@ def _plan(args: argparse.Namespace, work: Workdir) -> int:
         if not work.config.is_file():
             raise UsageError(f"no run in {work.root} yet: say 'dcorflow -d DIR plan --configfile FILE'")
         config = _config(work)
-    found = discover(config, work, dry=True)
+    found = discover(check_settings(config, work.root), work, dry=True)
     if args.markdown:
         print(as_markdown(found))
         return 0

@@ -24,7 +24,20 @@ Config = dict[str, Any]
 
 
 class PlainLoader(yaml.SafeLoader):
-    """YAML without dates, times and base-60 numbers: '10:30:00' stays what was written."""
+    """YAML without dates, times and base-60 numbers: '10:30:00' stays what was written.
+
+    Of a key that is there twice, YAML's readers keep the last value without a word: here it is an error.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping; raise where a key is there twice."""
+        seen: dict[str, yaml.Node] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and seen.setdefault(key.value, key) is not key:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"'{key.value}' is there twice; keep one", key.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 PlainLoader.yaml_implicit_resolvers = {

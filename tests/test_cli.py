@@ -286,6 +286,18 @@ class TestWorkflowCommands:
         assert run("-d", tmp_path / "work", "plan", "--configfile", tmp_path / "c.yaml") == 64
         assert "c.yaml" in capsys.readouterr().err
 
+    @pytest.mark.parametrize(
+        ("metadata", "words"),
+        [
+            ("{from_path: [{match: '(?P<x>a', set: {setup:medium: x}}]}", "rule 1"),
+            ("{columns: ['setup:medum']}", "did you mean 'setup:medium'"),
+        ],
+    )
+    def test_plan_checks_what_a_run_would(self, config, tmp_path, capsys, metadata, words):
+        config.write_text(f"{config.read_text()}\nmetadata: {metadata}\n")
+        assert run("-d", tmp_path / "work", "plan", "--configfile", config) == 64
+        assert words in capsys.readouterr().err
+
 
 def test_it_runs_as_a_module(tmp_path):
     command = [sys.executable, "-m", "dcorflow", "check", str(tmp_path / "missing.rtdc")]

@@ -247,3 +247,15 @@ def test_dates_that_the_workflow_read_as_dates_can_be_stored(tmp_path):
     day = datetime.date(2024, 3, 12)
     config = minimal(tmp_path, metadata__defaults={"experiment:date": day})
     assert "2024-03-12" in to_json(resolve_config(config, tmp_path))
+
+
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "m: {setup:medium: water, setup:medium: water}"])
+def test_a_key_that_is_there_twice(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"is there twice; keep one.*line"):
+        load_yaml(tmp_path / "x.yaml")
+
+
+def test_a_key_that_a_merge_brings_is_not_there_twice(tmp_path):
+    (tmp_path / "x.yaml").write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: *a\n")
+    assert load_yaml(tmp_path / "x.yaml")["b"] == {"x": 3, "y": 2}

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from dcorflow.config import Config
 from dcorflow.metadata.folders import FolderSettings, Layer
-from dcorflow.metadata.keys import DATA_KEYS, Value, convert_value
+from dcorflow.metadata.keys import DATA_KEYS, Value, convert_value, known_keys, nearest
 from dcorflow.metadata.path_rules import PathRules
 from dcorflow.metadata.path_rules import guesses as path_guesses
 from dcorflow.metadata.path_rules import problems as path_problems
 from dcorflow.metadata.sheet import MeasurementSheet
-from dcorflow.metadata.supplements import convert_supplement
+from dcorflow.metadata.supplements import convert_supplement, known_supplements
 
 #: How an edit is applied: `guess` and `fill` where a file has no value, or only a guessed one (a
 #: `guess` stays one); `replace` always; `remove` deletes; `force` sets what the data else decide;
@@ -192,7 +192,7 @@ def _supplement(wanted: Wanted, layer: Layer, supplements: Mapping[str, Any]) ->
 def settings_problems(config: Config) -> list[str]:
     """Return what is wrong with the metadata of a configuration, as far as no file is needed."""
     rules = config["metadata"]["from_path"]
-    wrong = path_problems(rules)
+    wrong = path_problems(rules) + _unknown_columns(config)
     if wrong:
         return wrong
     resolver = Resolver(config, FolderSettings([]), MeasurementSheet(None, []))
@@ -206,6 +206,22 @@ def settings_problems(config: Config) -> list[str]:
                 _check(str(key), value)
             except ValueError as error:
                 wrong.append(f"'metadata.from_path', rule {number}: {error}")
+    return wrong
+
+
+def _unknown_columns(config: Config) -> list[str]:
+    """Return the columns to show and keys to force that do not exist."""
+    supplements = [f"sp:{name}" for name in known_supplements()]
+    sections = {name.rpartition(":")[0] for name in supplements}
+    known = [*known_keys(), *supplements, *sorted(sections)]
+    wrong = []
+    for name in ("columns", "force"):
+        for key in config["metadata"][name]:
+            if key in known or key.startswith("user:"):
+                continue
+            near = nearest(key, known)
+            hint = f"did you mean '{near}'?" if near else "keys look like 'setup:medium'"
+            wrong.append(f"'metadata.{name}': unknown key '{key}'; {hint}")
     return wrong
 
 
