@@ -23,6 +23,7 @@ from dcorflow.deleted import away, load_deleted
 from dcorflow.errors import FailureClass, UsageError, is_interrupt
 from dcorflow.files import read_json, sync_folder, to_json, write_text
 from dcorflow.memory import LIMITED, SECONDS_BETWEEN_LOOKS, MemoryGuard
+from dcorflow.patience import patience
 from dcorflow.processes import TERMINATED, exit_words
 from dcorflow.progress import JobProgress
 from dcorflow.records import Failure, Record, load_record, save_record
@@ -172,7 +173,8 @@ def _answerer(work: Workdir, stage: Stage, plan: dict[str, Any], threads: int) -
             return {"given up": True}
         before = _state(work, entry)
         try:
-            record = do(entry)
+            with patience(sum(size for _, size, _ in entry["files"])):
+                record = do(entry)
         except BaseException as error:  # one bad file never stops another
             if is_interrupt(error):
                 raise

@@ -16,6 +16,7 @@ from typing import Any
 from dcorflow import __version__
 from dcorflow.errors import MeasurementError, UsageError
 from dcorflow.help import INTERNAL, USAGE, Parser, add_command, add_stage
+from dcorflow.patience import patience
 from dcorflow.upload.commands import add_upload_commands
 from dcorflow.wording import number
 from dcorflow.workdir import Workdir
@@ -143,7 +144,8 @@ def _compress(args: argparse.Namespace, work: Workdir) -> int:
     from dcorflow.processes import end_cleanly
 
     end_cleanly()
-    record = compress_file(args.input, args.output, args.encoder, args.strip_logs, args.threads)
+    with patience(args.input.stat().st_size if args.input.is_file() else 0):
+        record = compress_file(args.input, args.output, args.encoder, args.strip_logs, args.threads)
     before, after = args.input.stat().st_size, args.output.stat().st_size
     print(f"{args.output}: {before} -> {after} bytes, {record.facts.get('events', 0)} events")
     return 0
@@ -198,7 +200,8 @@ def _verify(args: argparse.Namespace, work: Workdir) -> int:
     for path in filter(None, (args.prepared, args.source)):
         if not path.is_file():
             raise UsageError(f"{path}: no such file")
-    problems = verify(args.prepared, args.source)
+    with patience(sum(path.stat().st_size for path in filter(None, (args.prepared, args.source)))):
+        problems = verify(args.prepared, args.source)
     for problem in problems:
         print(problem)
     if problems:

@@ -70,7 +70,7 @@ class RootAttributes:
         if key not in self._read:
             try:
                 self._read[key] = plain_value(self._attrs.get(key))
-            except (OSError, TypeError, ValueError):
+            except (OSError, RuntimeError, TypeError, ValueError):
                 self._read[key] = None
         return self._read[key]
 
@@ -176,6 +176,7 @@ def _automatic(attributes: RootAttributes, dclab_version: str) -> Mapping[str, A
     brand = f"dclab {dclab_version}"
     old = attributes.get(SOFTWARE) or ""
     text = old if isinstance(old, str) else text_of(np.array(old, object))
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # or it cannot be written
     chain = [v.strip() for v in text.split("|") if v.strip()]
     if not chain or chain[-1] != brand:
         chain.append(brand)

@@ -215,6 +215,13 @@ def make(
         if isinstance(error, RuntimeError):
             raise _hdf5_error(error, target) from error
         raise
+    except (TypeError, ValueError, LookupError) as error:  # whatever a damaged file provokes inside h5py
+        _refuse_changed(entry)
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise MeasurementError(
+            f"it is damaged, or has something unexpected ({said}): copy it again from the instrument; if "
+            "that changes nothing, please report this"
+        ) from error
     stat = target.stat()
     record.prepared = {"name": entry.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
