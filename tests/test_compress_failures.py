@@ -20,7 +20,7 @@ from runs import REPOSITORY, leftovers, sha256
 
 from dcorflow.compress.single import compress_file
 from dcorflow.compress.verify import verify
-from dcorflow.errors import MeasurementError, explain_os_error
+from dcorflow.errors import MeasurementError, UsageError, explain_os_error
 
 #: Times that a run is killed.
 KILLS = 50
@@ -157,6 +157,11 @@ def test_source_vanishes_at_the_very_start(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Path, "is_file", lambda path: True)
     with pytest.raises(MeasurementError, match=r"gone\.rtdc: it vanished"):
         compress_file(tmp_path / "gone.rtdc", tmp_path / "out.rtdc", "compat", False, 1)
+
+
+def test_a_name_that_is_too_long(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="too long; choose another output"):
+        compress_file(source, tmp_path / f"{'x' * 300}.rtdc", "compat", False, 1)
 
 
 @pytest.mark.parametrize("how", ["unlink", "truncate", "grow", "replace"])

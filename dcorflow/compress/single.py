@@ -28,7 +28,11 @@ def compress_file(
         raise UsageError(f"{path_in}: no such file")
     if path_out.suffix != ".rtdc":
         raise UsageError(f"{path_out}: the name of the output must end in .rtdc")
-    if path_out.exists() and path_out.samefile(path_in):
+    try:
+        same = path_out.exists() and path_out.samefile(path_in)
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise UsageError(f"{path_out}: {error.strerror}; choose another output") from error
+    if same:
         raise UsageError(f"{path_out}: input and output are the same file; choose another output")
     try:
         stat = path_in.stat()
