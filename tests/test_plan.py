@@ -24,7 +24,7 @@ from dcorflow.discover.plan import (
 from dcorflow.discover.run import discover
 from dcorflow.errors import UsageError
 from dcorflow.files import read_json, to_json, write_text
-from dcorflow.records import SourceFile
+from dcorflow.records import Record, SourceFile, save_record
 from dcorflow.source.inventory import Item, load_inventory
 from dcorflow.workdir import Workdir
 
@@ -366,6 +366,16 @@ class TestDiscover:
             "a/M2.rtdc": "found",
             "b/M1.rtdc": "found",
         }
+
+    def test_an_inventory_that_lost_rows_is_noticed(self, raw, work):
+        for item in self.look(raw, work).items:
+            save_record(work, Record(item.measurement, item.dataset, item.root, item.kind, list(item.files)))
+        (raw / "a/M1.rtdc").unlink()
+        assert "lost" not in str(self.look(raw, work).warnings)
+        lines = work.inventory.read_text().splitlines(keepends=True)
+        work.inventory.write_text("".join(lines[:1]))  # what is still there gets its old name back
+        [warning] = [text for text in self.look(raw, work).warnings if "lost" in text]
+        assert "inventory.tsv lost 1 measurement " in warning and "records/a_m1-" in warning.lower()
 
     def test_a_folder_with_a_superscript(self, raw, work):
         (raw / "a").rename(raw / "10²")

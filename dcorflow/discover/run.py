@@ -57,7 +57,7 @@ from dcorflow.progress import forget_progress
 from dcorflow.recipes import body_key, check_key, portrait_key, tail_key
 from dcorflow.records import RecordIndex
 from dcorflow.source.identity import Changes, Matcher
-from dcorflow.source.inventory import Item, load_inventory, save_inventory
+from dcorflow.source.inventory import Item, load_inventory, lost_rows, save_inventory
 from dcorflow.source.neighbours import Neighbours
 from dcorflow.source.walk import Tree, walk
 from dcorflow.wording import number
@@ -124,6 +124,7 @@ class _Pass:
             ),
         )
         changes = matcher.run()
+        self.warnings += lost_rows(self.items, self.index.lines)
         renamed = rename_hidden(self.items, self.hide) if self.prepare["pseudonyms"] else set()
         assign_datasets(self.items, by, self.hide, server_name(self.config))
         if self.published is not None:

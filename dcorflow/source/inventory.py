@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ from typing import Literal
 from dcorflow.errors import FailureClass, UsageError
 from dcorflow.files import read_tsv, to_tsv, write_if_changed
 from dcorflow.records import SourceFile
+from dcorflow.wording import number
 
 State = Literal["found", "in progress", "problem", "duplicate", "left out", "left alone", "gone"]
 
@@ -114,6 +116,18 @@ def load_inventory(path: Path) -> list[Item]:
             f"{path} is damaged ({error}); expected the table that dcorflow wrote. Restore it from a "
             "backup, or delete it: prepared files are then found again through their records"
         ) from error
+
+
+def lost_rows(items: Iterable[Item], recorded: Iterable[str]) -> list[str]:
+    """Return a warning where measurements have a record but no row: each one ever found has a row."""
+    lost = sorted(set(recorded) - {item.measurement for item in items})
+    if not lost:
+        return []
+    return [
+        f"results/inventory.tsv lost {number(len(lost), 'measurement')} of which there are records "
+        f"(results/records/{lost[0]}.json); it was cut, or deleted after sources had vanished or moved: "
+        "restore it from a backup, or remove the records to say that they are not missed"
+    ]
 
 
 def _item(row: dict[str, str]) -> Item:
