@@ -1,4 +1,4 @@
-"""Run the command line with ``python -m dcorflow``."""
+"""Run the command line: ``dcorflow``, or ``python -m dcorflow``."""
 
 import os
 
@@ -7,4 +7,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from dcorflow.cli import main
 
-raise SystemExit(main())
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
+from dcorflow import facts
 from dcorflow.errors import UsageError
-from dcorflow.facts import LOADER
 
 #: The schemas are files of the workflow, so that editors and Snakemake find them.
 SCHEMAS = Path(__file__).resolve().parent.parent / "workflow" / "schemas"
@@ -69,7 +69,7 @@ def load_yaml(path: Path) -> Any:
 def schema(name: str) -> dict[str, Any]:
     """Return the schema `<name>.schema.yaml`."""
     text = (SCHEMAS / f"{name}.schema.yaml").read_text("utf-8")
-    loaded: dict[str, Any] = yaml.load(text, Loader=LOADER)
+    loaded: dict[str, Any] = facts.load_yaml(text)
     return loaded
 
 

@@ -21,7 +21,6 @@ import types
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.machinery import PathFinder
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +49,18 @@ def _part(name: str) -> Any:
     return importlib.import_module(_ALIAS + name)
 
 
+def _version(package: str) -> str:
+    from importlib.metadata import version  # takes as long to be imported as all parts of dclab together
+
+    return version(package)
+
+
 @cache
 def dclab_version() -> str:
     """Return the version of the installed dclab, without importing it."""
-    return version("dclab")
+    with contextlib.suppress(ImportError, AttributeError):
+        return str(_part("._version").version)
+    return _version("dclab")
 
 
 def definitions() -> Any:
@@ -155,7 +162,7 @@ class _LaterModule(types.ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if name == "__version__":
-            return version(self.__name__.partition(".")[0])
+            return _version(self.__name__.partition(".")[0])
         if name.startswith("__"):
             raise AttributeError(name)
         later = _Later(self.__name__, name)

@@ -7,7 +7,6 @@ import datetime
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import tempfile
 import time
@@ -56,7 +55,7 @@ def replacing(path: Path, sync: bool = True) -> Iterator[Path]:
 def _new_temporary(folder: Path) -> tuple[Path, int]:
     """Return a new empty temporary file in `folder`, and an open handle that holds its lock."""
     while True:
-        temp = folder / f"{TEMP_PREFIX}{secrets.token_hex(8)}.tmp"
+        temp = folder / f"{TEMP_PREFIX}{os.urandom(8).hex()}.tmp"
         handle = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         if _hold(handle, temp):
             return temp, handle

@@ -155,7 +155,6 @@ def verify_data(
         Where a dataset is missing, too much, corrupt, or differs from the source.
     """
     again = "written data differ from the source (bad disk or memory?); run again"
-    datasets = {}
     with open_source(path) as h5, engine.Helpers(threads) as helpers:
         if path.stat().st_size > engine.WORTH_BYTES:
             helpers.start()
@@ -163,20 +162,18 @@ def verify_data(
         found = {e.path for e in members(h5) if e.kind == "dataset"}
         for name in sorted(set(digests) - found):
             raise MeasurementError(f"'{name}' is missing in the prepared file; {again}", "environment")
-        for name in sorted(found):
-            datasets[name] = h5[name]
-            try:
-                digest = engine.digest_dataset(datasets[name], threads=helpers)
-            except engine.CorruptChunk as error:
-                raise MeasurementError(f"in the prepared file: {error}; {again}", "environment") from error
-            known = digests.get(name)
-            if known is None:
-                if name != f"logs/{HISTORY_LOG}" and not name.startswith("basins/"):
-                    raise MeasurementError(f"'{name}' was not in the source; {again}", "environment")
-            elif known["digest"] != digest:
-                raise MeasurementError(
-                    f"'{name}': expected {known['digest']}, found {digest}; {again}", "environment"
-                )
+        for name in sorted(found - set(digests)):
+            if name != f"logs/{HISTORY_LOG}" and not name.startswith("basins/"):
+                raise MeasurementError(f"'{name}' was not in the source; {again}", "environment")
+        datasets = {name: h5[name] for name in sorted(found)}
+        try:
+            now = engine.digest_datasets(datasets, threads=helpers)
+        except engine.CorruptChunk as error:
+            raise MeasurementError(f"in the prepared file: {error}; {again}", "environment") from error
+        for name in sorted(digests):
+            if digests[name]["digest"] != now[name]:
+                expected = f"expected {digests[name]['digest']}, found {now[name]}"
+                raise MeasurementError(f"'{name}': {expected}; {again}", "environment")
         before_dclab()
         _refuse_uncompressed(datasets)
 

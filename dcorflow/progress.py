@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import threading
 import time
 from pathlib import Path
@@ -156,7 +155,7 @@ def read_progress(path: Path) -> dict[str, Any] | None:
 def replace_quickly(path: Path, text: str) -> None:
     """Write a file whole, but without waiting for the disk: after a power loss it may be gone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.parent / f"{TEMP_PREFIX}{secrets.token_hex(8)}.tmp"
+    temp = path.parent / f"{TEMP_PREFIX}{os.urandom(8).hex()}.tmp"
     try:
         temp.write_text(text, encoding="utf-8", errors="surrogateescape")
         temp.replace(path)

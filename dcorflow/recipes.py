@@ -11,7 +11,7 @@ from dcorflow.records import Record
 
 #: Recipe numbers per stage, raised when the same input would give another output than before.
 #: Package versions do not count: an upgrade redoes nothing by itself.
-CONVERT, COMPRESS, EDITS, CHECK, SCAN, PORTRAIT = 1, 4, 1, 1, 2, 1
+CONVERT, COMPRESS, EDITS, CHECK, SCAN, PORTRAIT = 1, 5, 1, 1, 2, 1
 
 
 def body_key(prepare: Mapping[str, Any]) -> str:

@@ -29,9 +29,8 @@ import sys, h5py, hdf5plugin
 from dcorflow import engine
 from dcorflow.hdf5 import members
 with h5py.File(sys.argv[1], locking=False) as h5, engine.Helpers(int(sys.argv[2])) as helpers:
-    for entry in members(h5):
-        if entry.kind == "dataset":
-            engine.digest_dataset(h5[entry.path], threads=helpers)
+    datasets = {entry.path: h5[entry.path] for entry in members(h5) if entry.kind == "dataset"}
+    engine.digest_datasets(datasets, threads=helpers)
 """
 
 

@@ -11,7 +11,7 @@ COMMAND = """\
 #!{python}
 import sys
 
-from dcorflow.cli import main
+from dcorflow.__main__ import main
 
 sys.exit(main())
 """

@@ -10,7 +10,7 @@ from dclab import RTDCWriter
 from demo_data import write_measurement
 
 from dcorflow.compress.edits import SOFTWARE, RootAttributes, apply_edits, data_facts
-from dcorflow.metadata.resolve import Edit
+from dcorflow.metadata.edit import Edit
 
 KEY = "setup:medium"
 

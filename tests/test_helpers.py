@@ -151,14 +151,14 @@ def test_a_file_opened_after_they_were_started_is_noticed(tmp_path):
             h5.create_dataset("x", data=data, chunks=(40, 2000), compression="gzip", fletcher32=True)
     with Helpers(2) as helpers:
         with h5py.File(tmp_path / "a.h5", locking=False) as h5:
-            digest = engine.digest_dataset(h5["x"], threads=helpers)
+            digest = engine.digest_datasets({"x": h5["x"]}, threads=helpers)["x"]
             assert digest == engine.digest_plain(h5["x"])
             assert Reader(h5["x"]).parallel
         with (
             h5py.File(tmp_path / "b.h5", locking=False) as h5,
             pytest.raises((RuntimeError, MemoryError, OSError)),
         ):
-            engine.digest_dataset(h5["x"], threads=helpers)
+            engine.digest_datasets({"x": h5["x"]}, threads=helpers)["x"]
 
 
 def test_they_are_gone_when_their_parent_is_killed(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from numcodecs.fletcher32 import Fletcher32
 
 from dcorflow.engine import encode, filters, pack, plugins, room
+from dcorflow.engine.cut import Cut
 from dcorflow.engine.filters import Undecodable, checksum, verify_fletcher32
 
 
@@ -53,8 +54,7 @@ ENCODINGS = [*encode.BYTES, encode.STRIP, *encode.SMOOTH, *encode.shuffled(1, 90
 def test_hdf5_reads_what_was_packed(function: None, encoding: encode.Encoding, noise: bool) -> None:
     rng = np.random.default_rng(3)
     data = rng.integers(0, 256 if noise else 3, (40, 30, 300), np.uint8)
-    parts = [((n, 0, 0), data[n].reshape(-1)) for n in range(40)]
-    made = pack.pack(parts, encoding, 1)
+    made = pack.pack(Cut(data.shape, (1, 30, 300), 1), data.reshape(-1), encoding)
     assert made.size(10) == made.memory.size + 400
     assert made.size(0, 7) == sum(len(raw) for _, raw in list(made.stored())[:7])
     mask = 0 if encoding.shuffle == "none" else 1
@@ -72,13 +72,13 @@ def test_hdf5_reads_what_was_packed(function: None, encoding: encode.Encoding, n
 
 def test_the_rest_of_a_room_is_given_back() -> None:
     space = room.Arena(2**20).rooms(2, 2**19)[0]
-    parts = [((n,), np.full(60_000, n, np.uint8)) for n in range(8)]
+    cut, data = Cut((480_000,), (60_000,), 1), np.repeat(np.arange(8, dtype=np.uint8), 60_000)
     with space.open():
-        first = pack.pack(parts, encode.STRIP, 1)
+        first = pack.pack(cut, data, encode.STRIP)
         second = room.empty(64)
         assert 0 <= second.ctypes.data - first.memory.ctypes.data - first.memory.size < 64
     assert [bytes(raw) for _, raw in first.stored()] == [
-        bytes(raw) for _, raw in pack.pack(parts, encode.STRIP, 1).stored()
+        bytes(raw) for _, raw in pack.pack(cut, data, encode.STRIP).stored()
     ]
 
 
@@ -92,9 +92,26 @@ def test_chunks_are_decoded_in_place(library: bool, monkeypatch: pytest.MonkeyPa
     frame = encode.STANDARD.encode(data, 1)
     pipeline = filters.Pipeline(((filters.ZSTD, (5,)), (filters.FLETCHER32, ())), 1, data.size)
     into = np.zeros_like(data)
-    pipeline.decode_into(frame + checksum(frame), 0, into)
+
+    def decode(content: bytes) -> None:
+        stored = np.frombuffer(b"before" + content + checksum(content), np.uint8)
+        pipeline.decode_chunks(stored, 6, [stored.size], [0], into.reshape(1, -1))
+
+    decode(frame)
     assert np.array_equal(into, data)
     half = encode.STANDARD.encode(data[:3500], 1)
     for wrong in (frame[:-3], frame + frame, frame + b"x", half, b"no frame at all"):
         with pytest.raises(Undecodable, match=r"Zstandard|bytes after decoding"):
-            pipeline.decode_into(wrong + checksum(wrong), 0, into)
+            decode(wrong)
+
+
+@pytest.mark.parametrize("itemsize", [1, 2, 4, 8])
+def test_bytes_are_shuffled_as_hdf5_does(itemsize: int) -> None:
+    data = np.random.default_rng(itemsize).integers(0, 256, 24, np.uint8)
+    planes = data.reshape(-1, itemsize).T.tobytes()
+    for rest in (b"", b"abcdefgh"[: itemsize - 1]):  # of no whole element: stays at the end
+        assert bytes(filters.shuffle(data.tobytes() + rest, itemsize)) == planes + rest
+        assert bytes(filters.unshuffle(planes + rest, itemsize)) == data.tobytes() + rest
+    with h5py.File.in_memory() as h5:
+        made = h5.create_dataset("x", data=data.view(f"u{itemsize}"), chunks=True, shuffle=True)
+        assert bytes(made.id.read_direct_chunk((0,))[1]) == (planes if itemsize > 1 else data.tobytes())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -110,6 +110,8 @@ class _Writer:
         self.redactor = settings.redactor
         self.body = Body()
         self.credit = engine.Credit()
+        #: What waits for the digest of each dataset.
+        self.pending: dict[str, Callable[[], str]] = {}
         self.basins = basin_definitions(source)
 
     def copy(self, entries: list[Entry], beside: Sequence[Path]) -> Body:
@@ -129,6 +131,8 @@ class _Writer:
             self.target.require_group(name)
         for path in beside:
             self._add_log(path)
+        for name, digest in self.pending.items():
+            self.body.datasets[name]["digest"] = digest()
         return self.body
 
     def _add_log(self, path: Path) -> None:
@@ -267,8 +271,9 @@ class _Writer:
 
     def _note_copied(self, path: str, copied: engine.Copied) -> None:
         self._drop_attributes(path, copied.attributes_left)
+        self.pending[path] = copied.pending
         self.body.datasets[path] = {
-            "digest": copied.digest,
+            "digest": "",
             "bytes": copied.decoded_bytes,
             "stored": copied.stored_bytes,
             "encoding": copied.encoding,

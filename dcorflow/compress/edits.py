@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from dcorflow.hdf5 import text_of
-from dcorflow.metadata.resolve import Edit
+from dcorflow.metadata.edit import Edit
 
 SOFTWARE = "setup:software version"
 #: Longer values (polygons of online filters) stay in the file only.

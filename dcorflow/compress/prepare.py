@@ -22,7 +22,7 @@ from dcorflow.engine import Helpers
 from dcorflow.errors import MeasurementError, explain_os_error, os_error_code
 from dcorflow.files import content_digest, copy_file, replacing, scratch_folder
 from dcorflow.hdf5 import text_of
-from dcorflow.metadata.resolve import Edit
+from dcorflow.metadata.edit import Edit
 from dcorflow.records import SOURCE_SHA256, Failure, Record, SourceFile, load_record, save_record, stat_files
 from dcorflow.seal import sha256_of
 from dcorflow.source.neighbours import neighbours_of

@@ -7,6 +7,9 @@ through a file, its attributes and what is dropped from it are the business of `
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import h5py
@@ -31,6 +34,7 @@ __all__ = [
     "copy_attributes",
     "copy_dataset",
     "digest_dataset",
+    "digest_datasets",
     "digest_plain",
     "helpers_of",
     "write_array",
@@ -89,6 +93,9 @@ def copy_dataset(
         raise ValueError(f"unknown encoder {encoder!r}: expected 'compat' or 'best'")
     with helpers_of(threads) as helpers:
         copied = copy_fast(source, target, name, encoder, helpers, credit or Credit(), change)
+        if copied is not None and helpers is not threads:  # they end here
+            digest = copied.digest
+            copied = dataclasses.replace(copied, pending=lambda: digest)
     return copied if copied is not None else copy_plain(source, target, name, change)
 
 
@@ -118,7 +125,7 @@ def write_array(
     return write_plain(target, name, data, maxshape, chunks)
 
 
-def digest_dataset(dataset: h5py.Dataset, *, threads: int | Helpers = 1) -> str:
+def digest_dataset(dataset: h5py.Dataset) -> str:
     """Return the digest of a dataset, decoded from disk chunk by chunk.
 
     Every checksum is verified. See :mod:`dcorflow.engine.digest` for the format.
@@ -130,6 +137,20 @@ def digest_dataset(dataset: h5py.Dataset, *, threads: int | Helpers = 1) -> str:
     UnsupportedDataset
         For references, virtual and externally stored datasets.
     """
+    return digest_datasets({"": dataset})[""]
+
+
+def digest_datasets(datasets: Mapping[str, h5py.Dataset], *, threads: int | Helpers = 1) -> dict[str, str]:
+    """Return the digests of datasets of one file, see `digest_dataset`.
+
+    Each is decoded by one process as long as the data spread well over all of them.
+    """
+    whole = sum(dataset.nbytes for dataset in datasets.values()) or 1
+    found: dict[str, Callable[[], str]] = {}
     with helpers_of(threads) as helpers:
-        digest = digest_fast(dataset, helpers)
-    return digest if digest is not None else digest_stored(dataset)
+        # The largest first: small ones fill what time is left at the end.
+        for name in sorted(datasets, key=lambda name: -datasets[name].nbytes):
+            dataset = datasets[name]
+            later = digest_fast(dataset, helpers, dataset.nbytes / whole)
+            found[name] = later or functools.partial(digest_stored, dataset)
+        return {name: found[name]() for name in datasets}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from . import layout as lay
+from .chunks import Ints
 from .filters import CHECKSUM_BYTES
 from .reader import Reader
-from .room import Bytes
+from .room import Bytes, Scratch
 
 #: Chunks below this are joined. Reading one event costs about 0.1 ms in h5py whatever the size
 #: of its chunk, so that larger chunks cost little up to here, and compress better.
@@ -28,6 +31,8 @@ STRIP_BYTES = 12 * 2**10
 DOUBLE_FROM, DOUBLE_STRIP_BYTES = 2**19, 48 * 2**10
 #: Numbers of strips per image that are tried.
 STRIPS = (4, 8, 16, 32, 64, 128)
+
+_STRIPS = Scratch()
 
 
 @dataclass(frozen=True)
@@ -51,12 +56,12 @@ class Cut:
     itemsize: int
     fill: bytes | None = None
 
-    @property
+    @functools.cached_property
     def chunk_bytes(self) -> int:
         """Bytes of a decoded chunk."""
         return math.prod(self.chunks) * self.itemsize
 
-    @property
+    @functools.cached_property
     def whole(self) -> bool:
         """Whether chunks consist of whole rows."""
         return self.chunks[1:] == self.shape[1:]
@@ -75,65 +80,92 @@ class Cut:
         """Bytes that each chunk takes beside its content: checksum and entry in HDF5's index."""
         return CHECKSUM_BYTES + self.index_bytes
 
-    def parts(self, data: Bytes, start: int = 0) -> Iterator[tuple[tuple[int, ...], Bytes]]:
-        """Yield the offset (in elements) and the content of each chunk of consecutive rows.
+    def blocks(self, data: Bytes) -> Iterator[Bytes]:
+        """Yield the content of the chunks of consecutive rows, some at a time, in C order.
+
+        Each block has the shape (chunks, bytes of a chunk) and holds until the next one is made.
 
         Parameters
         ----------
         data
-            Decoded bytes of whole rows, in C order.
-        start
-            Number of the first row, a multiple of a chunk's rows.
+            Decoded bytes of whole rows, in C order; the first one is the first of a chunk.
         """
-        rest = (0,) * (len(self.shape) - 1)
-        strips = self.chunks[2:] == self.shape[2:]
-        for number, part in enumerate(self._groups(data)):
-            first = start + number * self.chunks[0]
-            if self.whole:
-                yield (first, *rest), part
-            elif strips:
-                for index, strip in enumerate(self._strips(part)):
-                    yield (first, index * self.chunks[1], *rest[1:]), strip
-            else:
-                yield from self._tiles(part, first)
+        size = self.chunks[0] * self._row_bytes
+        full = data.size - data.size % size
+        if not self.whole:
+            cut = self._strips if self.chunks[2:] == self.shape[2:] else self._tiles
+            for at in range(0, full, size):
+                yield cut(data[at : at + size])
+            if full < data.size:
+                yield cut(self._filled(data[full:]))
+            return
+        if full:
+            yield data[:full].reshape(-1, size)
+        if full < data.size:
+            yield self._filled(data[full:]).reshape(1, size)
 
-    def _groups(self, data: Bytes) -> Iterator[Bytes]:
-        """Yield the rows of one chunk each; the last ones are filled up."""
-        size = self.chunks[0] * math.prod(self.shape[1:]) * self.itemsize
-        for at in range(0, data.size, size):
-            part = data[at : at + size]
-            if part.size < size:
-                full = np.zeros(size, np.uint8)
-                if self.fill is not None:
-                    element = f"V{self.itemsize}"
-                    full.view(element)[:] = np.frombuffer(self.fill, element)[0]
-                full[: part.size] = part
-                part = full
-            yield part
+    def offsets(self, start: int, data: Bytes) -> Ints:
+        """Return the offsets in elements of the chunks that `blocks` makes of rows, (chunks, dimensions).
+
+        Parameters
+        ----------
+        start
+            Number of the first row.
+        """
+        firsts = np.arange(start, start + data.size // self._row_bytes, self.chunks[0])
+        found = np.tile(self._row, (firsts.size, 1))
+        found[:, 0] = np.repeat(firsts, len(self._row))
+        return found
+
+    def count(self, data: Bytes) -> int:
+        """Return the number of chunks that `blocks` makes of rows."""
+        return -(-data.size // (self.chunks[0] * self._row_bytes)) * len(self._row)
+
+    @functools.cached_property
+    def _row_bytes(self) -> int:
+        return math.prod(self.shape[1:]) * self.itemsize
+
+    @functools.cached_property
+    def _row(self) -> Ints:
+        """Offsets of the chunks that begin at row 0, in C order."""
+        places = [range(0, n, c) for n, c in zip(self.shape[1:], self.chunks[1:], strict=True)]
+        return np.array(list(itertools.product((0,), *places)), np.int64)
+
+    def _filled(self, part: Bytes) -> Bytes:
+        """Return the last rows, filled up to those of a whole chunk."""
+        full = np.zeros(self.chunks[0] * self._row_bytes, np.uint8)
+        if self.fill is not None:
+            element = f"V{self.itemsize}"
+            full.view(element)[:] = np.frombuffer(self.fill, element)[0]
+        full[: part.size] = part
+        return full
 
     def _strips(self, part: Bytes) -> Bytes:
         """Return rows cut along the second dimension: one strip of all of them after the other.
 
         The last strip repeats the last line of each row in what it has beyond the row's end.
         """
-        rows, (height, *_), lines = self.chunks[0], self.shape[1:], self.chunks[1]
-        count = -(-height // lines)
-        block = part.reshape(rows, height, -1)
-        if count * lines != height:
-            beyond = np.repeat(block[:, -1:], count * lines - height, axis=1)
-            block = np.concatenate([block, beyond], axis=1)
-        strips = block.reshape(rows, count, -1).swapaxes(0, 1)
-        return np.ascontiguousarray(strips).reshape(count, -1)
+        rows, height, lines = self.chunks[0], self.shape[1], self.chunks[1]
+        block, (full, rest) = part.reshape(rows, height, -1), divmod(height, lines)
+        strips = _STRIPS.take((full + (rest > 0)) * self.chunk_bytes).reshape(-1, rows, lines, block.shape[2])
+        strip = self.chunk_bytes // rows
+        into = strips[:full].reshape(full, rows, strip)
+        into[...] = np.reshape(block[:, : full * lines], (rows, full, strip), copy=False).swapaxes(0, 1)
+        if rest:
+            strips[full, :, :rest] = block[:, full * lines :]
+            strips[full, :, rest:] = block[:, -1:]
+        return strips.reshape(len(strips), -1)
 
-    def _tiles(self, part: Bytes, first: int) -> Iterator[tuple[tuple[int, ...], Bytes]]:
+    def _tiles(self, part: Bytes) -> Bytes:
         shape, chunks = (self.chunks[0], *self.shape[1:]), self.chunks
-        rows = part.view(f"V{self.itemsize}").reshape(shape)
+        rows, tiles = part.view(f"V{self.itemsize}").reshape(shape), []
         for index in np.ndindex(*(-(-n // c) for n, c in zip(shape, chunks, strict=True))):
-            offset = tuple(i * c for i, c in zip(index, chunks, strict=True))
-            tile = rows[tuple(slice(o, o + c) for o, c in zip(offset, chunks, strict=True))]
+            places = zip(index, chunks, strict=True)
+            tile = rows[tuple(slice(i * c, (i + 1) * c) for i, c in places)]
             full = np.zeros(chunks, rows.dtype)
             full[tuple(map(slice, tile.shape))] = tile
-            yield (first, *offset[1:]), full.reshape(-1).view(np.uint8)
+            tiles.append(full.reshape(-1).view(np.uint8))
+        return np.stack(tiles)
 
 
 def cut_of(reader: Reader, chunks: tuple[int, ...], fill: np.ndarray[Any, Any] | None) -> Cut:

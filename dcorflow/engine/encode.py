@@ -7,18 +7,26 @@ parameter of the encoder, so these are free.
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import zstandard
 
 from . import filters, plugins
+from .room import Scratch
 
 _local = threading.local()
 
+_PLANES = Scratch()
+
 Compressor = zstandard.ZstdCompressor | plugins.PluginZstd
+#: Encodes bytes (address, count) to another address with so much room; returns the bytes that it took.
+Writer = Callable[[int, int, int, int], int]
 
 
 @dataclass(frozen=True)
@@ -71,22 +79,19 @@ class Encoding:
         itemsize
             Bytes per element.
         """
-        return self.encoder(itemsize)(data)
+        source = np.frombuffer(data, np.uint8)
+        made = np.empty(bound(source.size), np.uint8)
+        size = self.writer(itemsize)(source.ctypes.data, source.size, made.ctypes.data, made.size)
+        return made[:size].tobytes()
 
-    def encoder(self, itemsize: int) -> Callable[[Any], bytes]:
-        """Return what encodes chunks like `encode`, for many chunks in one thread."""
-        compress: Callable[[Any], bytes] = self._compressor().compress
-        if self.shuffle == "bit":
-            return lambda data: compress(plugins.bitshuffle(data, itemsize, self.block, undo=False))
-        if self.shuffle == "byte":
-            return lambda data: compress(filters.shuffle(data, itemsize))
-        return compress
-
-    @property
-    def direct(self) -> plugins.PluginZstd | None:
-        """What encodes chunks from address to address, None where that is not all that is done."""
+    def writer(self, itemsize: int) -> Writer:
+        """Return what encodes chunks from address to address, for many chunks in one thread."""
         compressor = self._compressor()
-        return compressor if isinstance(compressor, plugins.PluginZstd) and self.shuffle == "none" else None
+        if isinstance(compressor, plugins.PluginZstd):
+            return compressor.compress_into
+        if self.shuffle == "bit":
+            return functools.partial(_write_bits, compressor, itemsize, self.block)
+        return functools.partial(_write, compressor, itemsize if self.shuffle == "byte" else 1)
 
     def _compressor(self) -> Compressor:
         # One context per thread: they hold tables of some MB and must not be shared.
@@ -125,6 +130,45 @@ class Encoding:
             write_content_size=True,
         )
         return zstandard.ZstdCompressor(compression_params=parameters)
+
+
+def bound(size: int) -> int:
+    """Return how many bytes `size` bytes take at most, encoded in any way.
+
+    Zstandard's own bound is a 256th and some bytes more; each of its blocks, which are not below 1 KiB
+    here, may add three bytes to what cannot be compressed.
+    """
+    return size + size // 64 + 512
+
+
+def _write(
+    compressor: zstandard.ZstdCompressor, itemsize: int, address: int, size: int, target: int, room: int
+) -> int:
+    """Shuffle the bytes of elements, where they have several, and compress them."""
+    data = (ctypes.c_char * size).from_address(address)
+    return _put(compressor.compress(filters.shuffle(data, itemsize)), target, room)
+
+
+def _write_bits(
+    compressor: zstandard.ZstdCompressor,
+    itemsize: int,
+    block: int,
+    address: int,
+    size: int,
+    target: int,
+    room: int,
+) -> int:
+    """Shuffle the bits of elements, and compress them."""
+    planes = _PLANES.take(size)
+    plugins.bitshuffle_into(address, size, planes.ctypes.data, itemsize, block, undo=False)
+    return _put(compressor.compress(planes.data), target, room)
+
+
+def _put(made: bytes, target: int, room: int) -> int:
+    if len(made) > room:
+        raise MemoryError(f"expected at most {room} bytes of Zstandard, found {len(made)}")
+    ctypes.memmove(target, made, len(made))
+    return len(made)
 
 
 FAST, DFAST = zstandard.STRATEGY_FAST, zstandard.STRATEGY_DFAST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -11,8 +12,9 @@ class Copied:
 
     Attributes
     ----------
-    digest
-        Digest of the decoded source content, see :mod:`dcorflow.engine.digest`.
+    pending
+        Returns the digest of the decoded source content, see :mod:`dcorflow.engine.digest`, or raises
+        `CorruptChunk`; a helper process may still be at work on it.
     decoded_bytes
         Size of the content without compression, as stored in the target.
     stored_bytes
@@ -23,11 +25,16 @@ class Copied:
         Attributes that were not copied, since they hold references into the source.
     """
 
-    digest: str
+    pending: Callable[[], str]
     decoded_bytes: int
     stored_bytes: int
     encoding: str
     attributes_left: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The digest, waited for."""
+        return self.pending()
 
 
 class CorruptChunk(Exception):

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import h5py
+import numpy as np
 
 from . import layout as lay
 from .attributes import TextChange, copy_attributes
 from .choose import Account, Credit, Mix
+from .chunks import Pack
 from .cut import Cut, cut_of, tuned_chunks
 from .digest import Canonical, Hasher
 from .early import Early
 from .encode import STANDARD, Encoding, shuffled
 from .errors import Copied
 from .filters import BITSHUFFLE, SHUFFLE
-from .pack import Pack, gather, pack
-from .parallel import ALONE, Helpers
+from .pack import pack
+from .parallel import ALONE, LATER_BYTES, Helpers
 from .plain import hasher_of
 from .reader import Reader, band_rows
 from .room import Bytes
@@ -30,6 +32,8 @@ from .sample import SMOOTH_FROM, Sampler, Sizes
 SAMPLED_BYTES = 3 * 2**19
 #: Roughly what HDF5 stores for one more filter of a dataset, in bytes.
 FILTER_BYTES = 400
+#: A dataset that is so many times the share of a helper of all that is decoded is shared out in bands.
+MORE_THAN_A_SHARE = 1.3
 #: Encodings with a shuffle that small datasets try.
 SMALL_WORDS = ("bitshuffle + zstd dfast", "shuffle + zstd level 5")
 
@@ -64,9 +68,11 @@ class _Decode:
     keep: bool
 
     def __call__(self, start: int) -> tuple[Any, Pack | None]:
-        kept: list[tuple[tuple[int, ...], bytes]] | None = [] if self.keep else None
-        content = self.reader.band(start, min(start + self.rows, self.reader.shape[0]), kept)
-        return self.canonical.of_bytes(content), None if kept is None else gather(kept)
+        stop = min(start + self.rows, self.reader.shape[0])
+        if self.keep:
+            content, kept = self.reader.band_as_stored(start, stop)
+            return self.canonical.of_bytes(content), kept
+        return self.canonical.of_bytes(self.reader.band(start, stop)), None
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class _Encode:
     def __call__(self, task: Task) -> Done:
         reader, base, cut = self.sizes.reader, self.sizes.base, self.cut
         data = task.data if task.data is not None else reader.band(task.start, task.stop)
-        made, probe = pack(cut.parts(data, task.start), task.encoding, reader.itemsize), None
+        made, probe = pack(cut, data, task.encoding, task.start), None
         if task.probe:
             unit = max(cut.chunks[0], base.chunks[0])
             head = made.size(cut.index_bytes, task.start + unit)
@@ -135,6 +141,14 @@ class FastCopy:
         assert reader.pipeline is not None
         layout = dataclasses.replace(self.base, chunks=source.chunks, filters=reader.pipeline.filters)
         dataset = lay.create(self.target, self.name, layout, self.fill)
+        if self.readers.count > 1 and reader.size >= LATER_BYTES:
+            digest = digest_later(source, reader, self.readers)
+            for some in reader.packs():
+                for offset, raw in some.stored():
+                    dataset.id.write_direct_chunk(offset, raw)
+                self.early.wrote(some.memory.size)
+                self.readers.pump()
+            return self._finish(dataset, digest, layout, "passed through")
         hasher, rows = hasher_of(source), band_rows(reader)
         work = _Decode(reader, hasher.canonical, rows, keep=True)
         starts = range(0, reader.shape[0], rows)
@@ -144,7 +158,7 @@ class FastCopy:
             for offset, raw in kept.stored():
                 dataset.id.write_direct_chunk(offset, raw)
             self.early.wrote(kept.memory.size)
-        return self._finish(dataset, hasher, layout, "passed through")
+        return self._finish(dataset, hasher.digest, layout, "passed through")
 
     def encode(self, encoder: Literal["compat", "best"]) -> Copied | None:
         """Copy with new chunks; return None where the source's own are better, but tiles."""
@@ -171,11 +185,13 @@ class FastCopy:
             prefix = ((BITSHUFFLE, (0, 0, self.reader.itemsize, encoding.block, 0)),)
         return dataclasses.replace(self.base, chunks=chunks, filters=(*prefix, *lay.PLAIN_FILTERS))
 
-    def _finish(self, dataset: h5py.Dataset, hasher: Hasher, layout: lay.Layout, words: str) -> Copied:
+    def _finish(
+        self, dataset: h5py.Dataset, digest: Callable[[], str], layout: lay.Layout, words: str
+    ) -> Copied:
         left = tuple(copy_attributes(self.source, dataset, self.change))
         self.early.begin()
         stored = dataset.id.get_storage_size()
-        return Copied(hasher.digest(), lay.decoded_bytes(layout), stored, words, left)
+        return Copied(digest, lay.decoded_bytes(layout), stored, words, left)
 
     def _encode_small(self, chunks: tuple[int, ...], encoder: str) -> Copied | None:
         """Encode in all ways that come into question and keep the smallest."""
@@ -193,7 +209,7 @@ class FastCopy:
         for way, encoding in ways:
             if encoding is not STANDARD and data.size > SMOOTH_FROM * results[0][0]:
                 break
-            made = pack(way.parts(data), encoding, reader.itemsize)
+            made = pack(way, data, encoding)
             total = made.size(way.index_bytes)
             results.append((total + (encoding.shuffle != "none") * FILTER_BYTES, way, encoding, made))
         total, cut, encoding, made = min(results, key=lambda result: result[0])
@@ -205,7 +221,7 @@ class FastCopy:
         hasher.update_bytes(hasher.canonical.of_bytes(data))
         for offset, payload in made.stored():
             dataset.id.write_direct_chunk(offset, payload)
-        return self._finish(dataset, hasher, layout, encoding.words)
+        return self._finish(dataset, hasher.digest, layout, encoding.words)
 
     def _tasks(self, rows: int, account: Account | None) -> Iterator[Task]:
         for start in range(0, self.reader.shape[0], rows):
@@ -239,7 +255,7 @@ class FastCopy:
             if ratio > max(1.0, account.goal):
                 return None
             self.credit.note(written, ratio)
-        return self._finish(dataset, hasher, layout, mix.words)
+        return self._finish(dataset, hasher.digest, layout, mix.words)
 
 
 def copy_fast(
@@ -264,17 +280,52 @@ def copy_fast(
     return copy.encode(encoder)
 
 
-def digest_fast(source: h5py.Dataset, helpers: Helpers) -> str | None:
-    """Return the digest of a dataset, decoded chunk by chunk; None if HDF5 has to do it."""
+@dataclass(frozen=True)
+class _Digest:
+    """Return the digest of a dataset, all of it decoded in one process."""
+
+    reader: Reader
+    dtype: np.dtype[Any]
+
+    def __call__(self, _: None = None) -> str:
+        reader, hasher = self.reader, Hasher(self.dtype, self.reader.shape)
+        rows = band_rows(reader)
+        work = _Decode(reader, hasher.canonical, rows, keep=False)
+        starts = range(0, reader.shape[0], rows)
+        for content, _kept in ALONE.ordered(starts, work, rows * reader.row_bytes, reader.size):
+            hasher.update_bytes(content)
+        return hasher.digest()
+
+
+def digest_later(source: h5py.Dataset, reader: Reader, helpers: Helpers) -> Callable[[], str]:
+    """Let a helper take the digest of a dataset; return what waits for it.
+
+    What a helper decodes stays with it, where it would otherwise cross over to this process in bands.
+    """
+    return helpers.later(_Digest(reader, source.dtype), None, reader.size)
+
+
+def digest_fast(source: h5py.Dataset, helpers: Helpers, part: float = 1.0) -> Callable[[], str] | None:
+    """Return what waits for the digest of a dataset, decoded chunk by chunk; None if HDF5 has to do it.
+
+    Parameters
+    ----------
+    part
+        Part of all data that helpers decode at the same time; what is less than the share of one of them
+        is left to one.
+    """
     lay.refuse(source)
     hasher = hasher_of(source)
     if not Reader.fits(source):
         return None
     reader = Reader(source)
+    if not reader.parallel:
+        return _Digest(reader, source.dtype)
+    if part * helpers.count < MORE_THAN_A_SHARE:
+        return digest_later(source, reader, helpers)
     rows = band_rows(reader)
     work = _Decode(reader, hasher.canonical, rows, keep=False)
-    helpers = helpers if reader.parallel else ALONE
     starts = range(0, reader.shape[0], rows)
     for content, _ in helpers.ordered(starts, work, rows * reader.row_bytes, reader.size):
         hasher.update_bytes(content)
-    return hasher.digest()
+    return hasher.digest

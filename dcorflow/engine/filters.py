@@ -8,7 +8,9 @@ written; bit `i` of a chunk's filter mask says that filter `i` was skipped.
 from __future__ import annotations
 
 import functools
+import struct
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +28,20 @@ BITSHUFFLE, ZSTD = 32008, 32015
 CHECKSUM_BYTES = 4
 
 _local = threading.local()
+_get_checksum = struct.Struct("<I").unpack_from
 _GZIP_ERROR: Any = igzip_lib.IsalError  # its stub calls it an instance
 
 
 class Undecodable(Exception):
-    """A stored chunk does not decode to its full size, or its checksum is wrong."""
+    """A stored chunk does not decode to its full size, or its checksum is wrong.
+
+    Attributes
+    ----------
+    chunk
+        Which one of several it was.
+    """
+
+    chunk = 0
 
 
 @dataclass(frozen=True)
@@ -117,14 +128,45 @@ class Pipeline:
             raise Undecodable(f"expected {self.chunk_bytes} bytes after decoding, found {size}")
         return data
 
-    def decode_into(self, raw: Any, mask: int, into: Bytes) -> None:
-        """Do what `decode` does, with the result in memory of `chunk_bytes` bytes."""
-        decoder = zstd_decoder()
-        if self._usual and not mask and decoder is not None:
-            content = np.frombuffer(verify_fletcher32(raw), np.uint8)
-            if decoder.decompress_into(content.ctypes.data, content.size, into.ctypes.data, into.size):
-                return
-        into[:] = np.frombuffer(self.decode(raw, mask), np.uint8)  # says what is wrong, then
+    def decode_chunks(
+        self, memory: Bytes, begin: int, ends: Sequence[int], masks: Sequence[int], into: Bytes
+    ) -> None:
+        """Undo the filters of stored chunks that lie one behind the other.
+
+        Parameters
+        ----------
+        memory
+            Where they lie.
+        begin, ends
+            Where the first one begins and each one ends.
+        masks
+            Filter mask of each.
+        into
+            Gets the decoded bytes, shape (chunks, `chunk_bytes`).
+
+        Raises
+        ------
+        Undecodable
+            With the number of the chunk.
+        """
+        decoder, sum_up = zstd_decoder() if self._usual else None, fletcher32()
+        view, address, target, size = memory.data, memory.ctypes.data, into.ctypes.data, self.chunk_bytes
+        for number, (end, mask) in enumerate(zip(ends, masks, strict=True)):
+            content = end - CHECKSUM_BYTES
+            if (
+                decoder is None
+                or sum_up is None
+                or mask
+                or content <= begin
+                or _get_checksum(view, content)[0] != sum_up(address + begin, content - begin)
+                or not decoder.decompress_into(address + begin, content - begin, target + number * size, size)
+            ):
+                try:  # says what is wrong, too
+                    into[number] = np.frombuffer(self.decode(view[begin:end], mask), np.uint8)
+                except Undecodable as error:
+                    error.chunk = number
+                    raise
+            begin = end
 
     def _undo(self, number: int, options: tuple[int, ...], data: Any, size: int) -> Any:
         if number == FLETCHER32:
@@ -202,16 +244,29 @@ def decode_gzip(data: Any, size: int) -> bytes:
 
 
 def shuffle(data: Any, itemsize: int) -> Any:
-    """Apply HDF5's byte shuffle."""
-    return data if itemsize == 1 else _shuffle(itemsize).encode(data)
+    """Apply HDF5's byte shuffle: the first bytes of all elements, then the second ones, and so on.
+
+    What is left over of no whole element stays at the end (HDF5's src/H5Zshuffle.c).
+    """
+    return data if itemsize <= 1 else _turned(data, itemsize, undo=False)
 
 
 def unshuffle(data: Any, itemsize: int) -> Any:
     """Undo HDF5's byte shuffle."""
-    return data if itemsize <= 1 else _shuffle(itemsize).decode(data)
+    return data if itemsize <= 1 else _turned(data, itemsize, undo=True)
 
 
-def _shuffle(itemsize: int) -> Any:
-    from numcodecs import Shuffle  # all its codecs take 0.04 s to be imported; few files need it
-
-    return Shuffle(itemsize)
+def _turned(data: Any, itemsize: int, *, undo: bool) -> Bytes:
+    source = np.frombuffer(data, np.uint8)
+    items = source.size // itemsize
+    whole = items * itemsize
+    result = np.empty_like(source)
+    elements, planes = (result, source) if undo else (source, result)
+    elements, planes = elements[:whole].reshape(items, itemsize), planes[:whole].reshape(itemsize, items)
+    for number in range(itemsize):  # NumPy alone would go through the elements one by one
+        if undo:
+            elements[:, number] = planes[number]
+        else:
+            planes[number] = elements[:, number]
+    result[whole:] = source[whole:]
+    return result

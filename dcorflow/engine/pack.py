@@ -2,88 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import struct
+from collections.abc import Iterator
 
 from . import room
-from .encode import Encoding
+from .chunks import Pack
+from .cut import Cut
+from .encode import Encoding, bound
 from .filters import CHECKSUM_BYTES, checksum
 from .plugins import fletcher32
-from .room import Bytes
+from .room import Bytes, Scratch
+
+_put_checksum = struct.Struct("<I").pack_into
+_ENCODED = Scratch()
 
 
-@dataclass(frozen=True)
-class Pack:
-    """What the rows of a dataset became.
-
-    Attributes
-    ----------
-    memory
-        All chunks as they are stored.
-    chunks
-        Offset in elements, and the place in `memory`, of each chunk.
-    """
-
-    memory: Bytes
-    chunks: list[tuple[tuple[int, ...], int, int]]
-
-    def stored(self) -> Iterator[tuple[tuple[int, ...], memoryview]]:
-        """Yield offset and stored bytes of each chunk."""
-        view = self.memory.data
-        return ((offset, view[start:end]) for offset, start, end in self.chunks)
-
-    def size(self, entry: int, stop: int | None = None) -> int:
-        """Return the bytes of all chunks, or of those in rows before `stop`, with `entry` more for each."""
-        taken = (c for c in self.chunks if stop is None or c[0][0] < stop)
-        return sum(end - start + entry for _, start, end in taken)
-
-
-def pack(parts: Iterable[tuple[tuple[int, ...], Bytes]], encoding: Encoding, itemsize: int) -> Pack:
-    """Encode chunks.
+def pack(cut: Cut, data: Bytes, encoding: Encoding, start: int = 0) -> Pack:
+    """Encode rows.
 
     Parameters
     ----------
-    parts
-        Offset in elements and decoded bytes of chunks, all of one size.
-    encoding, itemsize
-        See :meth:`Encoding.encode`.
+    cut
+        Makes chunks of them.
+    data
+        Decoded bytes of rows, see :meth:`Cut.blocks`.
+    encoding
+        Of the chunks.
+    start
+        Number of the first row.
     """
-    chunks = list(parts)
-    each = _bound(chunks[0][1].size)
-    memory = room.empty(len(chunks) * each)
-    view, address = memory.data, memory.ctypes.data
-    direct, encode, sum_up = encoding.direct, encoding.encoder(itemsize), fletcher32()
-    found, end = [], 0
-    for offset, part in chunks:
-        start = end
-        if direct is not None:
-            end += direct.compress_into(part.ctypes.data, part.size, address + start, each)
-        else:
-            encoded = encode(part)
-            end += len(encoded)
-            view[start:end] = encoded
-        content = end - start
-        end += CHECKSUM_BYTES
+    each = bound(cut.chunk_bytes) + CHECKSUM_BYTES
+    memory = room.empty(cut.count(data) * each)
+    view, target = memory.data, memory.ctypes.data
+    encode, sum_up, size = encoding.writer(cut.itemsize), fletcher32(), cut.chunk_bytes
+    ends: list[int] = []
+    end = 0
+    for source in _addresses(cut, data):
+        content = end + encode(source, size, target + end, each)
         if sum_up is not None:
-            value = sum_up(address + start, content).to_bytes(CHECKSUM_BYTES, "little")
+            _put_checksum(view, content, sum_up(target + end, content - end))
         else:
-            value = checksum(view[start : start + content])
-        view[start + content : end] = value
-        found.append((offset, start, end))
-    return Pack(room.trim(memory, end), found)
+            view[content : content + CHECKSUM_BYTES] = checksum(view[end:content])
+        end = content + CHECKSUM_BYTES
+        ends.append(end)
+    return Pack(room.trim(memory, end), cut.offsets(start, data), ends)
 
 
-def gather(chunks: Sequence[tuple[tuple[int, ...], bytes]]) -> Pack:
-    """Put chunks, as they are stored, one behind the other."""
-    memory = room.empty(sum(len(raw) for _, raw in chunks))
-    view, found, end = memory.data, [], 0
-    for offset, raw in chunks:
-        start, end = end, end + len(raw)
-        view[start:end] = raw
-        found.append((offset, start, end))
-    return Pack(memory, found)
+def encoded_size(cut: Cut, data: Bytes, encoding: Encoding) -> int:
+    """Return the bytes that rows take in a file, see `pack`, with all that belongs to their chunks."""
+    encode, size, limit = encoding.writer(cut.itemsize), cut.chunk_bytes, bound(cut.chunk_bytes)
+    target = _ENCODED.take(limit).ctypes.data
+    content = sum(encode(source, size, target, limit) for source in _addresses(cut, data))
+    return content + cut.count(data) * cut.overhead
 
 
-def _bound(size: int) -> int:
-    """Return how many bytes `size` bytes take at most with checksum; see also `PluginZstd.bound`."""
-    return size + size // 64 + 512
+def _addresses(cut: Cut, data: Bytes) -> Iterator[int]:
+    """Yield the address of the content of each chunk; it holds until the next one is asked for."""
+    for block in cut.blocks(data):
+        address = block.ctypes.data
+        yield from range(address, address + block.size, cut.chunk_bytes)

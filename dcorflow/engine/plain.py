@@ -176,7 +176,7 @@ def copy_plain(
     dataset.flush()
     stored_bytes = dataset.id.get_storage_size()
     words = STANDARD if dataset.fletcher32 else f"{STANDARD}, without checksum"
-    return Copied(hasher.digest(), lay.decoded_bytes(layout), stored_bytes, words, left)
+    return Copied(hasher.digest, lay.decoded_bytes(layout), stored_bytes, words, left)
 
 
 def write_block(
@@ -230,4 +230,4 @@ def write_plain(
         dataset[...] = data
     dataset.flush()
     stored_bytes = dataset.id.get_storage_size()
-    return Copied(hasher.digest(), lay.decoded_bytes(layout), stored_bytes, STANDARD)
+    return Copied(hasher.digest, lay.decoded_bytes(layout), stored_bytes, STANDARD)

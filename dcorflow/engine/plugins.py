@@ -87,18 +87,22 @@ def bitshuffle(data: Any, itemsize: int, block: int, *, undo: bool) -> np.ndarra
     ValueError
         If the options do not fit the data.
     """
+    source = np.frombuffer(data, np.uint8)
+    result = np.empty_like(source)
+    bitshuffle_into(source.ctypes.data, source.size, result.ctypes.data, itemsize, block, undo=undo)
+    return result
+
+
+def bitshuffle_into(address: int, size: int, target: int, itemsize: int, block: int, *, undo: bool) -> None:
+    """Do what `bitshuffle` does, from address to address."""
     library = bitshuffle_library()
     assert library is not None
-    source = np.frombuffer(data, np.uint8)
-    if itemsize < 1 or block % 8 or source.size % itemsize:
+    if itemsize < 1 or block % 8 or size % itemsize:
         raise ValueError("the options of its bitshuffle filter do not fit its type")
-    result = np.empty_like(source)
     function = library.bshuf_bitunshuffle if undo else library.bshuf_bitshuffle
-    items = source.size // itemsize
-    done = function(source.ctypes.data, result.ctypes.data, items, itemsize, block)
+    done = function(address, target, size // itemsize, itemsize, block)
     if done < 0:
         raise ValueError(f"bitshuffle reports error {done}")
-    return result
 
 
 #: Parameters of Zstandard's encoder and their numbers (zstd.h 1.5.5; the last two are
@@ -130,7 +134,6 @@ def zstd_library() -> ctypes.CDLL | None:
             "ZSTD_createCCtx": (pointer, []),
             "ZSTD_freeCCtx": (size, [pointer]),
             "ZSTD_CCtx_setParameter": (size, [pointer, ctypes.c_int, ctypes.c_int]),
-            "ZSTD_compressBound": (size, [size]),
             "ZSTD_compress2": (size, [pointer, pointer, size, pointer, size]),
             "ZSTD_isError": (ctypes.c_uint, [size]),
         },
@@ -166,29 +169,13 @@ class PluginZstd:
     def __init__(self, **parameters: int) -> None:
         library = zstd_library()
         assert library is not None
-        self._library = library
+        self._library, self._compress = library, library.ZSTD_compress2
         self._context = library.ZSTD_createCCtx()
         if not self._context:
             raise MemoryError("no memory for a Zstandard context")
         for name, value in parameters.items():
             if library.ZSTD_isError(library.ZSTD_CCtx_setParameter(self._context, _PARAMETERS[name], value)):
                 raise ValueError(f"Zstandard refuses {name} {value}")
-        # Room for a chunk, kept: to be given fresh pages each time takes longer than fast encodings.
-        self._room = np.empty(0, np.uint8)
-
-    def bound(self, size: int) -> int:
-        """Return how many bytes `size` bytes take at most."""
-        # Each block may add some bytes to what cannot be compressed; none is below 1 KiB.
-        return int(self._library.ZSTD_compressBound(size)) + size // 256
-
-    def compress(self, data: Any) -> bytes:
-        """Return `data` as one frame."""
-        source = np.frombuffer(data, np.uint8)
-        bound = self.bound(source.size)
-        if self._room.size < bound:
-            self._room = np.empty(bound, np.uint8)
-        size = self.compress_into(source.ctypes.data, source.size, self._room.ctypes.data, bound)
-        return self._room[:size].tobytes()
 
     def compress_into(self, address: int, size: int, target: int, room: int) -> int:
         """Write `size` bytes at an address as one frame to another; return the bytes that it takes.
@@ -196,10 +183,10 @@ class PluginZstd:
         Parameters
         ----------
         room
-            Bytes that may be written, see `bound`.
+            Bytes that may be written, see `dcorflow.engine.encode.bound`.
         """
-        done: int = self._library.ZSTD_compress2(self._context, target, room, address, size)
-        if self._library.ZSTD_isError(done):
+        done: int = self._compress(self._context, target, room, address, size)
+        if done > room:  # errors are the largest numbers
             raise MemoryError(f"Zstandard cannot compress {size} bytes")
         return done
 
@@ -219,11 +206,9 @@ class PluginUnzstd:
             raise MemoryError("no memory for a Zstandard context")
 
     def decompress_into(self, address: int, size: int, target: int, room: int) -> bool:
-        """Decompress `size` bytes; return whether they are one frame that says it holds `room`."""
+        """Decompress `size` bytes; return whether they are a frame that says it holds `room`, and does."""
         library = self._library
         if library.ZSTD_getFrameContentSize(address, size) != room:
-            return False
-        if library.ZSTD_findFrameCompressedSize(address, size) != size:
             return False
         return bool(library.ZSTD_decompressDCtx(self._context, target, room, address, size) == room)
 
@@ -237,7 +222,6 @@ def zstd_decoder() -> PluginUnzstd | None:
         {
             "ZSTD_createDCtx": (pointer, []),
             "ZSTD_decompressDCtx": (size, [pointer, pointer, size, pointer, size]),
-            "ZSTD_findFrameCompressedSize": (size, [pointer, size]),
             "ZSTD_getFrameContentSize": (ctypes.c_uint64, [pointer, size]),
         },
     )

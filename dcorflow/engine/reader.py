@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
+from bisect import bisect, bisect_left
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 
 from . import room
+from .chunks import ChunkIndex, Pack, gather
 from .digest import has_pointers
 from .errors import CorruptChunk
 from .filters import Pipeline, Undecodable, pipeline_of
 from .layout import fill_value
 from .plain import PlainReader, is_native, verify_checksums
 from .plugins import filters_edges
-from .room import Bytes
+from .room import Bytes, Scratch
 
 #: Bands have at least this many bytes where the dataset is large enough, to spread the overhead.
 BAND_BYTES = 2**20
 #: Larger chunks are left to HDF5.
 MAX_BAND_BYTES = 16 * 2**20
 
-Stored = tuple[int, int, int]
+_STORED, _STRIPS = Scratch(), Scratch()
 
 
 class Reader:
@@ -57,7 +59,7 @@ class Reader:
         self.size = self.shape[0] * self.row_bytes
         self.step = min(self.chunks[0], self.shape[0]) if self.chunks else 1
         self.pipeline: Pipeline | None = pipeline_of(source) if self.chunks else None
-        self._direct = (
+        direct = (
             self.pipeline is not None
             and self.pipeline.known
             and (not self.pipeline.filters or filters_edges(source.id.get_create_plist()))
@@ -66,11 +68,11 @@ class Reader:
         #: Where the file has the whole dataset in one piece.
         self._address = contiguous_address(source) if self._handle is not None else None
         self._plain: PlainReader | None = None
-        if not self._direct and self._address is None:
+        if not direct and self._address is None:
             verify_checksums(source)
             self._plain = PlainReader(source)
         self.parallel = self._handle is not None and self._plain is None
-        self._table: dict[tuple[int, ...], Stored] = self._index() if self._direct else {}
+        self._index = ChunkIndex.of(source) if direct else None
         fill = fill_value(source)
         # Bytes: pickle may turn an array into the machine's byte order.
         self._fill = None if fill is None else fill.tobytes()
@@ -104,75 +106,21 @@ class Reader:
         stored = math.prod(source.chunks) * source.dtype.itemsize if source.chunks else 0
         return max(row_bytes * rows, stored) <= MAX_BAND_BYTES
 
-    def _index(self) -> dict[tuple[int, ...], Stored]:
-        table: dict[tuple[int, ...], Stored] = {}
-
-        def note(info: Any) -> None:
-            table[tuple(info.chunk_offset)] = (info.byte_offset, info.size, info.filter_mask)
-
-        if self.source.id.get_num_chunks():
-            self.source.id.chunk_iter(note)
-        return table
-
     @property
     def accepted(self) -> bool:
         """Whether the stored chunks can be kept as they are."""
-        pipeline = self.pipeline
-        if not self._direct or pipeline is None or not pipeline.accepted:
-            return False
-        return not any(mask for _, _, mask in self._table.values())
+        pipeline, index = self.pipeline, self._index
+        return index is not None and pipeline is not None and pipeline.accepted and not index.masked
 
-    @functools.cached_property
-    def complete(self) -> bool:
-        """Whether every chunk is stored, and nothing is stored beyond the dataset's end."""
-        assert self.chunks is not None
-        places = [range(0, n, c) for n, c in zip(self.shape, self.chunks, strict=True)]
-        if len(self._table) != math.prod(map(len, places)):
-            return False
-        # Offsets of a damaged index may be anything.
-        return all(all(map(range.__contains__, places, offset)) for offset in self._table)
-
-    def raw(self, offset: tuple[int, ...]) -> bytes | None:
-        """Return a chunk as stored, None if there is none at this offset (in elements)."""
-        stored = self._table.get(offset)
-        if stored is None:
-            return None
-        address, size, _ = stored
-        if self._handle is None:
-            return self.source.id.read_direct_chunk(offset)[1]
-        data = os.pread(self._handle, size, address)
-        if len(data) != size:
-            reason = f"expected {size} stored bytes, the file ends after {len(data)}"
-            raise CorruptChunk(self.name, offset, address, reason)
-        return data
-
-    def _read_into(self, into: memoryview, offset: tuple[int, ...]) -> None:
-        """Read a chunk that is stored just as it is decoded."""
-        address, size, _ = self._table[offset]
-        assert self._handle is not None
-        found = os.preadv(self._handle, [into], address)
-        if found != size:
-            reason = f"expected {size} stored bytes, the file ends after {found}"
-            raise CorruptChunk(self.name, offset, address, reason)
-
-    def decode(self, offset: tuple[int, ...], raw: bytes, into: Bytes | None = None) -> Any:
-        """Undo the filters of a chunk, in place where told; raise `CorruptChunk` where that fails."""
-        assert self.pipeline is not None
-        address, _, mask = self._table[offset]
-        try:
-            if into is None:
-                return self.pipeline.decode(raw, mask)
-            self.pipeline.decode_into(raw, mask, into)
-        except Undecodable as error:
-            raise CorruptChunk(self.name, offset, address, str(error)) from error
-
-    def band(self, start: int, stop: int, kept: list[tuple[tuple[int, ...], bytes]] | None = None) -> Bytes:
+    def band(self, start: int, stop: int) -> Bytes:
         """Return the decoded bytes of the rows from `start` up to `stop`, 1-d, in C order.
 
-        Parameters
-        ----------
-        kept
-            List that gets offset and stored bytes of each chunk.
+        Raises
+        ------
+        CorruptChunk
+            Where a chunk cannot be decoded, is short, or its checksum is wrong.
+        OSError
+            Where the file cannot be read.
         """
         if self._plain is not None:
             rest = tuple(slice(0, n) for n in self.shape[1:])
@@ -180,56 +128,146 @@ class Reader:
             return stored.reshape(-1).view(np.uint8)
         if self._address is not None:
             return self._piece(start, stop)
-        assert self.chunks is not None
-        if self.complete and self.chunks[1:] == self.shape[1:]:
-            return self._from_rows(start, stop, kept)
-        if self.complete and self.chunks[2:] == self.shape[2:]:
-            return self._from_strips(start, stop, kept)
-        return self._assemble(start, stop, kept).reshape(-1).view(np.uint8)
+        return self._decoded(start, stop, keep=False)[0]
 
-    def _from_rows(self, start: int, stop: int, kept: list[tuple[tuple[int, ...], bytes]] | None) -> Bytes:
-        """Do what `_assemble` does, quickly for many chunks that hold whole rows."""
-        assert self.chunks is not None and self.pipeline is not None
-        out: Bytes = room.empty((stop - start) * self.row_bytes)
-        rows, size = self.chunks[0], self.row_bytes
-        rest = (0,) * (len(self.shape) - 1)
-        as_it_is = not self.pipeline.filters and self._handle is not None
-        for first in range(start - start % rows, stop, rows):
-            low, high, offset = max(first, start), min(first + rows, stop), (first, *rest)
-            into = out[(low - start) * size : (high - start) * size]
-            if as_it_is and into.size == self._table[offset][1]:
-                self._read_into(into.data, offset)
+    def packs(self) -> Iterator[Pack]:
+        """Yield all chunks of the dataset as they are stored, some at a time; each holds until the next."""
+        index, first = self._index, 0
+        assert index is not None
+        while first < len(index.numbers):
+            taken = int(index.ends[first] - index.sizes[first])
+            last = max(first + 1, int(np.searchsorted(index.ends, taken + BAND_BYTES)))
+            if index.largest > MAX_BAND_BYTES:  # the index is damaged; `_raw` says where
+                yield gather([(tuple(index.offsets(first, first + 1)[0].tolist()), self._raw(first))])
+                first += 1
                 continue
-            raw = self.raw(offset)
-            assert raw is not None  # `complete` says so
-            if kept is not None:
-                kept.append((offset, raw))
-            if high - low == rows:
-                self.decode(offset, raw, into)
-            else:
-                part: Bytes = np.frombuffer(self.decode(offset, raw), np.uint8)
-                into[:] = part[(low - first) * size : (high - first) * size]
-        return out
+            stored, ends = self._fetch(first, last, keep=False)
+            yield Pack(stored, index.offsets(first, last), ends)
+            first = last
 
-    def _from_strips(self, start: int, stop: int, kept: list[tuple[tuple[int, ...], bytes]] | None) -> Bytes:
-        """Do what `_assemble` does, quickly for many small chunks that hold some lines of many rows."""
-        assert self.chunks is not None
-        (rows, lines, *_), height = self.chunks, self.shape[1]
-        size = (stop - start) * self.row_bytes
-        out = room.empty(size).reshape(stop - start, height, self.row_bytes // height)
-        rest = (0,) * (len(self.shape) - 2)
-        for first in range(start - start % rows, stop, rows):
-            low, high = max(first, start), min(first + rows, stop)
-            for line in range(0, height, lines):
-                offset = (first, line, *rest)
-                raw = self.raw(offset)
-                assert raw is not None  # `complete` says so
-                if kept is not None:
-                    kept.append((offset, raw))
-                strip: Bytes = np.frombuffer(self.decode(offset, raw), np.uint8).reshape(rows, lines, -1)
-                into = out[low - start : high - start, line : line + lines]
-                into[:] = strip[low - first : high - first, : into.shape[1]]
-        return out.reshape(-1)
+    def band_as_stored(self, start: int, stop: int) -> tuple[Bytes, Pack]:
+        """Return the same, and the chunks as they are stored; of a dataset whose chunks are `accepted`."""
+        data, kept = self._decoded(start, stop, keep=True)
+        assert kept is not None
+        return data, kept
+
+    def _decoded(self, start: int, stop: int, keep: bool) -> tuple[Bytes, Pack | None]:
+        index = self._index
+        assert index is not None and self.chunks is not None
+        lines = self.chunks[2:] == self.shape[2:]
+        if not (index.complete and lines) or index.largest > MAX_BAND_BYTES:  # then the index is damaged
+            return self._assembled(start, stop, keep)
+        # Chunks of whole rows, or of some lines of each: what rows need is one behind the other.
+        rows, per = self.chunks[0], math.prod(index.grid[1:])
+        first, last = start // rows * per, -(-stop // rows) * per
+        size = rows * self.row_bytes
+        memory = room.empty((last - first) // per * size)
+        decode = self._into_rows if self.chunks[1:] == self.shape[1:] else self._into_lines
+        kept = decode(first, last, memory, keep)
+        skipped = start % rows * self.row_bytes
+        return memory[skipped : skipped + (stop - start) * self.row_bytes], kept
+
+    def _into_rows(self, first: int, last: int, memory: Bytes, keep: bool) -> Pack | None:
+        """Decode chunks of whole rows into memory for all of them."""
+        index, pipeline = self._index, self.pipeline
+        assert index is not None and pipeline is not None
+        content = memory.reshape(last - first, -1)
+        plain = not pipeline.filters and self._handle is not None
+        if plain and index.smallest == index.largest == content.shape[1]:
+            self._read(first, last, memory)
+            return None
+        stored, ends = self._fetch(first, last, keep)
+        self._decode(first, stored, 0, ends, content)
+        return Pack(stored, index.offsets(first, last), ends) if keep else None
+
+    def _into_lines(self, first: int, last: int, memory: Bytes, keep: bool) -> Pack | None:
+        """Decode chunks that hold some lines of many rows into memory for all of these rows."""
+        index, pipeline, chunks = self._index, self.pipeline, self.chunks
+        assert index is not None and pipeline is not None and chunks is not None
+        rows, lines, height = chunks[0], chunks[1], self.shape[1]
+        per, (full, rest) = index.grid[1], divmod(height, lines)
+        stored, ends = self._fetch(first, last, keep)
+        strips, strip = (
+            _STRIPS.take(per * pipeline.chunk_bytes).reshape(per, -1),
+            pipeline.chunk_bytes // rows,
+        )
+        out = memory.reshape(-1, rows, height, self.row_bytes // height)
+        for number, into in enumerate(out):
+            low, high = number * per, (number + 1) * per
+            self._decode(first + low, stored, ends[low - 1] if low else 0, ends[low:high], strips)
+            whole = np.reshape(into[:, : full * lines], (rows, full, strip), copy=False)
+            whole[...] = strips[:full].reshape(full, rows, strip).swapaxes(0, 1)
+            if rest:
+                into[:, full * lines :] = strips[full].reshape(rows, lines, -1)[:, :rest]
+        return Pack(stored, index.offsets(first, last), ends) if keep else None
+
+    def _decode(self, first: int, stored: Bytes, begin: int, ends: list[int], into: Bytes) -> None:
+        """Decode stored chunks, of which `first` is the first, into an array with a row for each."""
+        assert self.pipeline is not None and self._index is not None
+        masks = (
+            self._index.masks[first : first + len(ends)].tolist() if self._index.masked else [0] * len(ends)
+        )
+        try:
+            self.pipeline.decode_chunks(stored, begin, ends, masks, into)
+        except Undecodable as error:
+            raise self._corrupt(first + error.chunk, str(error)) from error
+
+    def _fetch(self, first: int, last: int, keep: bool) -> tuple[Bytes, list[int]]:
+        """Return chunks as they are stored, one behind the other, and where each ends."""
+        ends = self._ends(first, last)
+        stored = room.empty(ends[-1]) if keep else _STORED.take(ends[-1])
+        self._read(first, last, stored)
+        return stored, ends
+
+    def _read(self, first: int, last: int, into: Bytes) -> None:
+        """Read stored chunks; those that are one behind the other in the file at once."""
+        index = self._index
+        assert index is not None
+        ends, begin = self._ends(first, last), 0
+        if self._handle is None:
+            for place, end in zip(range(first, last), ends, strict=True):
+                into[begin:end] = np.frombuffer(self._raw(place), np.uint8)
+                begin = end
+            return
+        breaks, view, low = index.breaks, into.data, first
+        for high in (*breaks[bisect(breaks, first) : bisect_left(breaks, last)], last):
+            end = ends[high - 1 - first]
+            found = begin + os.preadv(self._handle, [view[begin:end]], int(index.addresses[low]))
+            if found != end:
+                place = bisect(ends, found)
+                raise self._short(first + place, found - (ends[place - 1] if place else 0))
+            low, begin = high, end
+
+    def _ends(self, first: int, last: int) -> list[int]:
+        """Return where each of some chunks ends if they are one behind the other."""
+        assert self._index is not None
+        ends = self._index.ends[first:last]
+        found: list[int] = (ends - (ends[0] - self._index.sizes[first])).tolist()
+        return found
+
+    def _raw(self, place: int) -> bytes:
+        """Return one chunk as it is stored."""
+        index = self._index
+        assert index is not None
+        if self._handle is None:
+            offset = tuple(index.offsets(place, place + 1)[0].tolist())
+            return self.source.id.read_direct_chunk(offset)[1]
+        address, size = int(index.addresses[place]), int(index.sizes[place])
+        there = max(0, os.fstat(self._handle).st_size - address)
+        data = os.pread(self._handle, size, address) if size <= there else b""
+        if len(data) != size:
+            raise self._short(place, min(there, size - 1))
+        return data
+
+    def _short(self, place: int, found: int) -> CorruptChunk:
+        assert self._index is not None
+        expected = int(self._index.sizes[place])
+        return self._corrupt(place, f"expected {expected} stored bytes, the file ends after {found}")
+
+    def _corrupt(self, place: int, reason: str) -> CorruptChunk:
+        assert self._index is not None
+        offset = tuple(self._index.offsets(place, place + 1)[0].tolist())
+        return CorruptChunk(self.name, offset, int(self._index.addresses[place]), reason)
 
     def _piece(self, start: int, stop: int) -> Bytes:
         """Return rows of a dataset that the file has in one piece."""
@@ -243,34 +281,39 @@ class Reader:
             raise CorruptChunk(self.name, where, address, reason)
         return data
 
-    def _assemble(
-        self, start: int, stop: int, kept: list[tuple[tuple[int, ...], bytes]] | None
-    ) -> np.ndarray[Any, Any]:
-        assert self.chunks is not None
+    def _assembled(self, start: int, stop: int, keep: bool) -> tuple[Bytes, Pack | None]:
+        """Do the same for chunks of any shape, some of which may be missing."""
+        assert self.chunks is not None and self.pipeline is not None and self._index is not None
         element = np.dtype(f"V{self.itemsize}")
         memory = room.empty((stop - start) * self.row_bytes)
         out = memory.view(element).reshape(stop - start, *self.shape[1:])
-        if not self.complete:
+        if not self._index.complete:
             memory[:] = 0
             if self._fill is not None:
                 out[...] = np.frombuffer(self._fill, element)[0]
         spans = [range(start - start % self.chunks[0], stop, self.chunks[0])]
         spans += [range(0, n, c) for n, c in zip(self.shape[1:], self.chunks[1:], strict=True)]
-        for index in np.ndindex(*map(len, spans)):
-            offset = tuple(span[i] for span, i in zip(spans, index, strict=True))
-            raw = self.raw(offset)
-            if raw is None:
+        kept: list[tuple[tuple[int, ...], bytes]] = []
+        for at in np.ndindex(*map(len, spans)):
+            offset = tuple(span[i] for span, i in zip(spans, at, strict=True))
+            place = self._index.place(offset)
+            if place is None:
                 continue
-            if kept is not None:
+            raw = self._raw(place)
+            if keep:
                 kept.append((offset, raw))
-            values = np.frombuffer(self.decode(offset, raw), element).reshape(self.chunks)
+            try:
+                content = self.pipeline.decode(raw, int(self._index.masks[place]))
+            except Undecodable as error:
+                raise self._corrupt(place, str(error)) from error
+            values = np.frombuffer(content, element).reshape(self.chunks)
             low = (max(offset[0], start), *offset[1:])
             ends = (stop, *self.shape[1:])
             high = tuple(min(o + c, e) for o, c, e in zip(offset, self.chunks, ends, strict=True))
             into = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
             part = tuple(slice(s.start - o, s.stop - o) for s, o in zip(into, offset, strict=True))
             out[(slice(into[0].start - start, into[0].stop - start), *into[1:])] = values[part]
-        return out
+        return memory, gather(kept) if keep else None
 
 
 def descriptor(source: h5py.Dataset) -> int | None:

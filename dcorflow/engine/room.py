@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import pickle
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,22 @@ _PER_BYTE = 2.5
 _MARGIN = 1 << 17
 #: Rooms that there are at most.
 _ROOMS = 32
+
+
+class Scratch(threading.local):
+    """Memory for what is used up at once, the same again and again, one for each thread.
+
+    Fresh pages each time would take longer than what is done with them.
+    """
+
+    def __init__(self) -> None:
+        self._memory: Bytes = np.empty(0, np.uint8)
+
+    def take(self, size: int) -> Bytes:
+        """Return `size` bytes; they hold until the next call."""
+        if self._memory.size < size:
+            self._memory = np.empty(size, np.uint8)
+        return self._memory[:size]
 
 
 class Room:
@@ -108,12 +125,21 @@ class Arena:
 
     def rooms(self, count: int, task_bytes: int) -> list[Room]:
         """Return rooms for `count` tasks of that many decoded bytes each; earlier ones are void."""
-        each = int(_PER_BYTE * task_bytes) + _MARGIN // 2
-        each -= each % _ALIGNMENT
+        each = _room_bytes(task_bytes)
         return [Room(self._memory[n * each : (n + 1) * each]) for n in range(count)]
 
 
-#: The room that a helper works in, None elsewhere.
+def _room_bytes(task_bytes: int) -> int:
+    each = int(_PER_BYTE * task_bytes) + _MARGIN // 2
+    return each - each % _ALIGNMENT
+
+
+def private(task_bytes: int) -> Room:
+    """Return a room for tasks of that many decoded bytes, in memory that no other process sees."""
+    return Room(np.empty(_room_bytes(task_bytes), np.uint8))
+
+
+#: The room that a task is worked on in, None otherwise.
 _current: Room | None = None
 
 

@@ -13,6 +13,7 @@ from . import layout as lay
 from .choose import Account, Credit, bound, choose
 from .cut import Cut, cut_of, strips
 from .encode import SMOOTH, STANDARD, STRIP, Encoding, plain, shuffled
+from .pack import encoded_size
 from .parallel import Helpers
 from .plugins import has_small_blocks
 from .reader import Reader
@@ -62,11 +63,6 @@ class Sizes:
     reader: Reader
     base: Cut
 
-    def size(self, data: Bytes, cut: Cut, encoding: Encoding) -> int:
-        """Return the bytes that rows take with an encoding, cut in a way."""
-        encode = encoding.encoder(self.reader.itemsize)
-        return sum(len(encode(part)) + cut.overhead for _, part in cut.parts(data))
-
     def standard(self, data: Bytes) -> float:
         """Return the bytes that rows take with the standard encoding in the source's chunks.
 
@@ -74,8 +70,8 @@ class Sizes:
         """
         one = self.base.chunks[0] * self.reader.row_bytes
         if self.base.whole and 2 * one <= data.size and one >= lay.MEBIBYTE // 2:
-            return self.size(data[:one], self.base, STANDARD) * data.size / one
-        return self.size(data, self.base, STANDARD)
+            return encoded_size(self.base, data[:one], STANDARD) * data.size / one
+        return encoded_size(self.base, data, STANDARD)
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class _TryWay:
 
     def __call__(self, way: tuple[Cut, Encoding]) -> float:
         is_standard = way == (self.sizes.base, STANDARD)
-        return self.standard if is_standard else self.sizes.size(self.data, *way)
+        return self.standard if is_standard else encoded_size(way[0], self.data, way[1])
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,7 @@ class _TryPlace:
         data = reader.band(place * self.unit, min((place + 1) * self.unit, reader.shape[0]))
         standard = sizes.standard(data) if standard is None else standard
         known = {STANDARD: standard} if self.cut == sizes.base else {}
-        return [known.get(e) or sizes.size(data, self.cut, e) for e in self.encodings], standard
+        return [known.get(e) or encoded_size(self.cut, data, e) for e in self.encodings], standard
 
 
 class Sampler:

@@ -4,46 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from dcorflow.config import Config
+from dcorflow.metadata.edit import Edit, Mode
 from dcorflow.metadata.folders import FolderSettings, Layer
-from dcorflow.metadata.keys import DATA_KEYS, Value, convert_value, known_keys, nearest
+from dcorflow.metadata.keys import DATA_KEYS, convert_value, known_keys, nearest
 from dcorflow.metadata.path_rules import PathRules
 from dcorflow.metadata.path_rules import guesses as path_guesses
 from dcorflow.metadata.path_rules import problems as path_problems
 from dcorflow.metadata.sheet import MeasurementSheet
 from dcorflow.metadata.supplements import convert_supplement, known_supplements
-
-#: How an edit is applied: `guess` and `fill` where a file has no value, or only a guessed one (a
-#: `guess` stays one); `replace` always; `remove` deletes; `force` sets what the data else decide;
-#: `confirm` lifts the mark of a guess that has this value.
-Mode = Literal["guess", "fill", "replace", "remove", "force", "confirm"]
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One value that somebody asked for.
-
-    Parameters
-    ----------
-    key, value
-        ``section:key`` and the typed value; None for `remove`.
-    mode
-        How it is applied.
-    kind, where
-        Kind of origin (stands in the file's history), and file and place (stands in the record).
-    """
-
-    key: str
-    value: Value | None
-    mode: Mode
-    kind: str
-    where: str
-
-    def as_list(self) -> list[Any]:
-        """Return plain data for a plan file."""
-        return [self.key, self.value, self.mode, self.kind, self.where]
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dcorflow.metadata.resolve import Edit
+from dcorflow.metadata.edit import Edit
 from dcorflow.privacy.redact import Redactor
 
 #: Fields of a dataset that stay as they are: authors want to be named, the others are identifiers.
