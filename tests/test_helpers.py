@@ -143,6 +143,40 @@ def test_something_beside():
         assert result()[0] == os.getpid()
 
 
+def who(task):
+    """Return the task and who works on it, after as many hundredths of a second."""
+    time.sleep(task / 100)
+    return task, os.getpid()
+
+
+def test_what_is_done_later_is_done_by_whoever_is_free():
+    with Helpers(2) as helpers:
+        waits = [helpers.later(who, task, LARGE) for task in (30, 0, 1, 2, 3, 4)]
+        assert list(helpers.ordered(range(3), fail_never, 10, LARGE)) == [0, 1, 2]
+        (first, busy), *others = [wait() for wait in waits]
+        assert (first, *(task for task, _ in others)) == (30, 0, 1, 2, 3, 4)
+        assert os.getpid() not in {busy, *(pid for _, pid in others)}
+        assert waits[0]() == (first, busy)  # may be asked again
+        assert helpers.later(who, 0, 10)() == (0, os.getpid())  # too little to be sent around
+
+
+def test_what_fails_later_is_raised_where_it_is_waited_for():
+    with Helpers(2) as helpers:
+        waits = [helpers.later(fail, task, LARGE) for task in range(6)]
+        assert [wait() for wait in (*waits[:3], *waits[4:])] == [0, 1, 2, 4, 5]
+        with pytest.raises(CorruptChunk, match=r"chunk \(30, 0\)"):
+            waits[3]()
+    with Helpers(2) as helpers:
+        waits = [helpers.later(end, task, LARGE) for task in range(4)]
+        with pytest.raises(MemoryError, match="signal SIGKILL"):
+            waits[3]()
+    with Helpers(2) as helpers:
+        wait = helpers.later(slow, 0, LARGE)
+        helpers.close()
+        with pytest.raises(RuntimeError, match="ended before they answered"):
+            wait()
+
+
 def test_a_file_opened_after_they_were_started_is_noticed(tmp_path):
     """Its number may be that of another file in the helper: nothing wrong may be read."""
     data = np.random.default_rng(1).integers(0, 9, (4000, 2000), np.uint8)
