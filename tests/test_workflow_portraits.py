@@ -55,7 +55,7 @@ def test_a_lost_one_is_drawn_again_where_wanted(lab: Run) -> None:
     lost = portrait(lab, "M1_data.rtdc")
     before = lost.read_bytes()
     lost.unlink()
-    assert "pictures to draw: 1 measurements" in lab.dcorflow("plan").stdout
+    assert "pictures to draw: 1 measurement\n" in lab.dcorflow("plan").stdout
     lab.configure({"check.pictures": False})
     lab.good()
     assert not lost.exists()

@@ -182,17 +182,19 @@ def settings_problems(config: Config) -> list[str]:
 
 def _unknown_columns(config: Config) -> list[str]:
     """Return the columns to show and keys to force that do not exist."""
+    asked = [(name, key) for name in ("columns", "force") for key in config["metadata"][name]]
+    if not asked:  # dclab's definitions need not be loaded, then
+        return []
     supplements = [f"sp:{name}" for name in known_supplements()]
     sections = {name.rpartition(":")[0] for name in supplements}
     known = [*known_keys(), *supplements, *sorted(sections)]
     wrong = []
-    for name in ("columns", "force"):
-        for key in config["metadata"][name]:
-            if key in known or key.startswith("user:"):
-                continue
-            near = nearest(key, known)
-            hint = f"did you mean '{near}'?" if near else "keys look like 'setup:medium'"
-            wrong.append(f"'metadata.{name}': unknown key '{key}'; {hint}")
+    for name, key in asked:
+        if key in known or key.startswith("user:"):
+            continue
+        near = nearest(key, known)
+        hint = f"did you mean '{near}'?" if near else "keys look like 'setup:medium'"
+        wrong.append(f"'metadata.{name}': unknown key '{key}'; {hint}")
     return wrong
 
 
