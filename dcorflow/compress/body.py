@@ -110,6 +110,7 @@ class _Writer:
         self.redactor = settings.redactor
         self.body = Body()
         self.credit = engine.Credit()
+        self.ahead: dict[str, engine.Outlook] = {}
         #: What waits for the digest of each dataset.
         self.pending: dict[str, Callable[[], str]] = {}
         self.basins = basin_definitions(source)
@@ -117,9 +118,11 @@ class _Writer:
     def copy(self, entries: list[Entry], beside: Sequence[Path]) -> Body:
         skipped: list[str] = []
         self._copy_attributes("/", self.target)
+        self._look_ahead(entries)
         for entry in entries:
             if any(entry.path.startswith(path + "/") for path in skipped):
                 continue
+            self.helpers.pump()
             if reason := self._why_not(entry):
                 self.body.drop(entry.path, reason, self.redactor)
                 skipped.append(entry.path)
@@ -134,6 +137,19 @@ class _Writer:
         for name, digest in self.pending.items():
             self.body.datasets[name]["digest"] = digest()
         return self.body
+
+    def _look_ahead(self, entries: list[Entry]) -> None:
+        """Let helpers look at the large features, while small ones, which come first, are copied."""
+        for entry in entries:
+            if (
+                entry.kind != "dataset"
+                or not entry.path.startswith(("events/", "basin_events/"))
+                or self._why_not(entry)
+            ):
+                continue
+            found = engine.look_ahead(self.source[entry.path], self.settings.encoder, self.helpers)
+            if found is not None:
+                self.ahead[entry.path] = found
 
     def _add_log(self, path: Path) -> None:
         """Store a text file beside the measurement as a log; a log of this name that is there stays."""
@@ -232,6 +248,7 @@ class _Writer:
                     threads=self.helpers,
                     credit=self.credit,
                     change=change,
+                    outlook=self.ahead.pop(entry.path, None),
                 )
                 self._note_copied(entry.path, copied)
         except engine.UnsupportedDataset as error:

@@ -19,7 +19,7 @@ from .attributes import TextChange, copy_attributes
 from .choose import Credit
 from .digest import digest_plain
 from .errors import Copied, CorruptChunk, UnsupportedDataset
-from .fast import copy_fast, digest_fast
+from .fast import Outlook, copy_fast, digest_fast, look_ahead
 from .parallel import WORTH_BYTES, Helpers, helpers_of
 from .plain import copy_plain, digest_stored, write_plain
 
@@ -29,6 +29,7 @@ __all__ = [
     "CorruptChunk",
     "Credit",
     "Helpers",
+    "Outlook",
     "TextChange",
     "UnsupportedDataset",
     "copy_attributes",
@@ -37,6 +38,7 @@ __all__ = [
     "digest_datasets",
     "digest_plain",
     "helpers_of",
+    "look_ahead",
     "write_array",
 ]
 
@@ -50,6 +52,7 @@ def copy_dataset(
     threads: int | Helpers = 1,
     credit: Credit | None = None,
     change: TextChange | None = None,
+    outlook: Outlook | None = None,
 ) -> Copied:
     """Copy one dataset with its attributes, compressed and with checksums.
 
@@ -77,6 +80,8 @@ def copy_dataset(
         file is then never larger than with the standard encoding, though a dataset can be.
     change
         Gives text attributes of the dataset another text.
+    outlook
+        What `look_ahead` gave for it, with the same encoder and helpers.
 
     Raises
     ------
@@ -92,7 +97,7 @@ def copy_dataset(
     if encoder not in ("compat", "best"):
         raise ValueError(f"unknown encoder {encoder!r}: expected 'compat' or 'best'")
     with helpers_of(threads) as helpers:
-        copied = copy_fast(source, target, name, encoder, helpers, credit or Credit(), change)
+        copied = copy_fast(source, target, name, encoder, helpers, credit or Credit(), change, outlook)
         if copied is not None and helpers is not threads:  # they end here
             digest = copied.digest
             copied = dataclasses.replace(copied, pending=lambda: digest)

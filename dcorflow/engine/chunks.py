@@ -58,6 +58,9 @@ class ChunkIndex:
             source.id.chunk_iter(note)
         table = np.array(found, np.uint64).reshape(-1, len(grid) + 3)
         table = np.minimum(table, np.uint64(_LARGEST)).astype(np.int64)
+        if len(found) == 1 and not any(found[0][: len(grid)]):  # most datasets of small files
+            address, size, mask = table[:, len(grid) :].T.copy()
+            return cls(chunks, grid, np.zeros(1, np.int64), address, size, mask, False)
         places, beside = np.divmod(table[:, : len(grid)], np.array(chunks))
         good = ((beside == 0) & (places < np.array(grid))).all(axis=1)
         numbers = np.zeros(len(table), np.int64)

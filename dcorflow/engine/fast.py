@@ -19,7 +19,7 @@ from .cut import Cut, cut_of, tuned_chunks
 from .digest import Canonical, Hasher
 from .early import Early
 from .encode import STANDARD, Encoding, shuffled
-from .errors import Copied
+from .errors import Copied, CorruptChunk, UnsupportedDataset
 from .filters import BITSHUFFLE, SHUFFLE
 from .pack import pack
 from .parallel import ALONE, LATER_BYTES, Helpers
@@ -95,6 +95,43 @@ class _Encode:
         return Done(task.encoding, content, made, made.size(cut.index_bytes), probe)
 
 
+class Outlook:
+    """What can be known of a dataset before its turn to be copied comes.
+
+    Parameters
+    ----------
+    source
+        Dataset for which `Reader.fits` holds.
+    encoder
+        How it will be encoded.
+    helpers
+        Who looks at samples.
+    """
+
+    def __init__(self, source: h5py.Dataset, encoder: Literal["compat", "best"], helpers: Helpers) -> None:
+        self.encoder = encoder
+        self.reader = Reader(source)
+        self.fill = lay.fill_value(source)
+        self.base = lay.base_layout(source)
+        #: Who reads.
+        self.readers = helpers if self.reader.parallel else ALONE
+        self.sampler = Sampler(self.reader, self.base, self.fill, self.readers)
+        self.chunks = None if self.reader.accepted else tuned_chunks(self.reader, self.base.chunks)
+        if self.chunks is not None and self.reader.size > SAMPLED_BYTES:
+            self.sampler.survey(self.chunks, encoder)
+
+
+def look_ahead(source: h5py.Dataset, encoder: Literal["compat", "best"], helpers: Helpers) -> Outlook | None:
+    """Let helpers look at a dataset before its turn comes; None where that would be of no use."""
+    if helpers.count <= 1 or source.shape is None or source.nbytes <= SAMPLED_BYTES:
+        return None
+    try:
+        lay.refuse(source)
+        return Outlook(source, encoder, helpers) if Reader.fits(source) else None
+    except (UnsupportedDataset, CorruptChunk, OSError, RuntimeError):
+        return None  # is said when its turn comes
+
+
 class FastCopy:
     """Copy one dataset.
 
@@ -102,6 +139,8 @@ class FastCopy:
     ----------
     source
         Dataset for which `Reader.fits` holds.
+    outlook
+        What is known of it.
     target, name
         Where it goes.
     helpers
@@ -115,6 +154,7 @@ class FastCopy:
     def __init__(
         self,
         source: h5py.Dataset,
+        outlook: Outlook,
         target: h5py.Group,
         name: str,
         helpers: Helpers,
@@ -125,15 +165,11 @@ class FastCopy:
         self.source, self.target, self.name = source, target, name
         self.credit = credit
         self.early = Early(target.file)
-        self.reader = Reader(source)
-        self.fill = lay.fill_value(source)
-        self.base = lay.base_layout(source)
+        self.reader, self.fill, self.base = outlook.reader, outlook.fill, outlook.base
+        self.outlook, self.readers, self.sampler = outlook, outlook.readers, outlook.sampler
         #: Whether the source's chunks are parts of rows; those of the target never are.
         self.tiled = self.base.chunks[1:] != self.reader.shape[1:]
         self.helpers = helpers
-        #: Who reads.
-        self.readers = helpers if self.reader.parallel else ALONE
-        self.sampler = Sampler(self.reader, self.base, self.fill, self.readers)
 
     def pass_through(self) -> Copied:
         """Copy the stored chunks; decode them to verify checksums and to take the digest."""
@@ -160,9 +196,9 @@ class FastCopy:
             self.early.wrote(kept.memory.size)
         return self._finish(dataset, hasher.digest, layout, "passed through")
 
-    def encode(self, encoder: Literal["compat", "best"]) -> Copied | None:
+    def encode(self) -> Copied | None:
         """Copy with new chunks; return None where the source's own are better, but tiles."""
-        chunks = tuned_chunks(self.reader, self.base.chunks)
+        chunks, encoder = self.outlook.chunks, self.outlook.encoder
         assert chunks is not None
         if self.reader.size <= SAMPLED_BYTES:
             return self._encode_small(chunks, encoder)
@@ -266,18 +302,18 @@ def copy_fast(
     helpers: Helpers,
     credit: Credit,
     change: TextChange | None = None,
+    outlook: Outlook | None = None,
 ) -> Copied | None:
     """Copy a dataset, see :func:`dcorflow.engine.copy_dataset`; None if HDF5 has to do it."""
     lay.refuse(source)
     hasher_of(source)
     if not Reader.fits(source):
         return None
-    copy = FastCopy(source, target, name, helpers, credit, change)
-    if copy.reader.accepted:
+    outlook = outlook or Outlook(source, encoder, helpers)
+    copy = FastCopy(source, outlook, target, name, helpers, credit, change)
+    if outlook.reader.accepted:
         return copy.pass_through()
-    if tuned_chunks(copy.reader, copy.base.chunks) is None:
-        return None
-    return copy.encode(encoder)
+    return None if outlook.chunks is None else copy.encode()
 
 
 @dataclass(frozen=True)

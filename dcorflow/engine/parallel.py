@@ -99,7 +99,7 @@ class Helpers:
         Exception
             What `work` raises.
         """
-        window = min(LAG, 2 * self.count + 1, BUDGET_BYTES // max(1, 3 * task_bytes))
+        window = min(LAG, 2 * self.count, BUDGET_BYTES // max(1, 3 * task_bytes))
         if self.count <= 1 or window <= 1 or all_bytes < WORTH_BYTES:
             yield from self._alone(tasks, work, task_bytes)
             return

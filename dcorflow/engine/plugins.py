@@ -49,11 +49,17 @@ def filters_edges(plist: h5py.h5p.PropDCID) -> bool:
 
     `H5Pget_chunk_opts`, which h5py lacks. Where they do not, the chunks' filter masks are silent about it.
     """
-    name, options = "H5Pget_chunk_opts", ctypes.c_uint(0)
-    library = _load("", {name: (ctypes.c_int, [ctypes.c_int64, ctypes.POINTER(ctypes.c_uint)])})
-    if library is not None:
-        getattr(library, name)(plist.id, ctypes.byref(options))
+    options, function = ctypes.c_uint(0), _chunk_options()
+    if function is not None:
+        function(plist.id, ctypes.byref(options))
     return not options.value & _PARTIAL_CHUNKS_AS_THEY_ARE
+
+
+@functools.cache
+def _chunk_options() -> Callable[[int, Any], int] | None:
+    name = "H5Pget_chunk_opts"
+    library = _load("", {name: (ctypes.c_int, [ctypes.c_int64, ctypes.POINTER(ctypes.c_uint)])})
+    return None if library is None else getattr(library, name)
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -75,16 +75,42 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class _TryWay:
-    """Return the bytes that `data` take, cut and encoded in a way."""
+class _Survey:
+    """Return the bytes that a first sample takes: with the standard encoding, and with all that come into
+    question, for each way to cut the dataset.
+
+    Attributes
+    ----------
+    start, stop
+        Rows of the sample.
+    whole, cuts
+        Chunks of whole rows, and strips.
+    encoder
+        ``"compat"`` or ``"best"``.
+    """
 
     sizes: Sizes
-    data: Bytes
-    standard: float
+    start: int
+    stop: int
+    whole: Cut
+    cuts: tuple[Cut, ...]
+    encoder: str
 
-    def __call__(self, way: tuple[Cut, Encoding]) -> float:
-        is_standard = way == (self.sizes.base, STANDARD)
-        return self.standard if is_standard else encoded_size(way[0], self.data, way[1])
+    def __call__(self, _: None = None) -> tuple[float, dict[Cut, dict[Encoding, float]]]:
+        data = self.sizes.reader.band(self.start, self.stop)
+        standard = self.sizes.standard(data)
+        smooth = data.size > SMOOTH_FROM * standard
+        itemsize = self.whole.itemsize
+        candidates: dict[Cut, tuple[Encoding, ...]] = {self.whole: SMOOTH if smooth else plain(itemsize)}
+        if not smooth:
+            candidates |= dict.fromkeys(self.cuts, (STRIP,))
+            if self.encoder == "best":
+                candidates[self.whole] += shuffled(itemsize, math.prod(self.whole.chunks))
+        known = (self.sizes.base, STANDARD)
+        return standard, {
+            cut: {e: standard if (cut, e) == known else encoded_size(cut, data, e) for e in encodings}
+            for cut, encodings in candidates.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -129,9 +155,12 @@ class Sampler:
         self.helpers = helpers
         #: Bytes of samples with the standard encoding, by place.
         self._standard: dict[int, float] = {}
+        #: Rows of a sample, how many of these there are, and how many are taken at least.
+        self._frame: tuple[int, int, int] | None = None
+        self._surveyed: Callable[[], tuple[float, dict[Cut, dict[Encoding, float]]]] | None = None
 
-    def choose(self, chunks: tuple[int, ...], encoder: Literal["compat", "best"], credit: Credit) -> Chosen:
-        """Return how to cut the dataset and which encodings to use.
+    def survey(self, chunks: tuple[int, ...], encoder: Literal["compat", "best"]) -> None:
+        """Begin with what `choose` needs and what does not depend on other datasets.
 
         Parameters
         ----------
@@ -145,20 +174,25 @@ class Sampler:
         units, unit_bytes = max(1, reader.shape[0] // unit), unit * reader.row_bytes
         part = reader.shape[0] * reader.row_bytes // SAMPLE_PART
         count = max(SAMPLES, -(-min(max(part, SAMPLE_BOUNDS[0]), SAMPLE_BOUNDS[1]) // unit_bytes))
-        same = whole == self.base
+        self._frame = unit, units, count
+        if encoder == "compat" and whole == self.base and units < FEW * count and not cuts:
+            return
+        start = scattered(units, 1)[0] * unit
+        work = _Survey(self.sizes, start, min(start + unit, reader.shape[0]), whole, tuple(cuts), encoder)
+        self._surveyed = self.helpers.later(work, None, reader.size)
+
+    def choose(self, chunks: tuple[int, ...], encoder: Literal["compat", "best"], credit: Credit) -> Chosen:
+        """Return how to cut the dataset and which encodings to use; parameters as for `survey`."""
+        if self._frame is None:
+            self.survey(chunks, encoder)
         fallback = Chosen(self.base, None)
-        if encoder == "compat" and same and units < FEW * count and not cuts:
+        if self._surveyed is None:
             return fallback
+        assert self._frame is not None
+        unit, units, count = self._frame
         places = scattered(units, STEPS[-1] * count)
-        first = reader.band(places[0] * unit, min((places[0] + 1) * unit, reader.shape[0]))
-        standard = self._standard[places[0]] = self.sizes.standard(first)
-        smooth = first.size > SMOOTH_FROM * standard
-        candidates = {whole: SMOOTH if smooth else plain(reader.itemsize)}
-        if not smooth:
-            candidates |= dict.fromkeys(cuts, (STRIP,))
-            if encoder == "best":
-                candidates[whole] += shuffled(reader.itemsize, math.prod(chunks))
-        sizes = self._first(first, standard, candidates)
+        standard, sizes = self._surveyed()
+        self._standard[places[0]] = standard
         goal = credit.goal(units * standard)
         while sizes:
             found = choose(_ratios(sizes, standard), encoder, goal=goal)
@@ -180,19 +214,6 @@ class Sampler:
 
     def _strips(self, chunks: tuple[int, ...]) -> list[tuple[int, ...]]:
         return strips(self.reader, chunks) if self.base.whole and has_small_blocks() else []
-
-    def _first(
-        self, data: Bytes, standard: float, candidates: dict[Cut, tuple[Encoding, ...]]
-    ) -> dict[Cut, dict[Encoding, float]]:
-        """Return the bytes of a sample with all candidates."""
-
-        ways = [(cut, encoding) for cut, encodings in candidates.items() for encoding in encodings]
-        found: dict[Cut, dict[Encoding, float]] = {cut: {} for cut in candidates}
-        work = _TryWay(self.sizes, data, standard)
-        sizes = self.helpers.ordered(ways, work, data.size, _COST * len(ways) * data.size)
-        for (cut, encoding), size in zip(ways, sizes, strict=True):
-            found[cut][encoding] = size
-        return found
 
     def _add(self, pairs: Pairs, places: list[int], unit: int, cut: Cut) -> None:
         """Add the bytes of more samples with each encoding and with the standard one."""
