@@ -4,6 +4,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+from test_pack import encoded
 
 from dcorflow import engine
 from dcorflow.engine import choose, encode, plugins, sample
@@ -68,7 +69,7 @@ def test_small_blocks_are_read_by_hdf5(encoding, kind):
     size = 1 if kind == "one byte" else 300_001
     scale = {"noise": 256, "image": 12}.get(kind, 1)
     data = rng.integers(0, scale, size, dtype="u1")
-    payload = encoding.encode(data, 1)
+    payload = encoded(encoding, data)
     with h5py.File.in_memory() as h5:
         made = h5.create_dataset("x", (size,), "u1", chunks=(size,), **hdf5plugin.Zstd(clevel=5))
         made.id.write_direct_chunk((0,), payload)
@@ -79,7 +80,7 @@ def test_the_standard_encoding_is_that_of_hdf5():
     data = np.random.default_rng(5).integers(0, 9, (100, 50, 60), dtype="u1")
     with h5py.File.in_memory() as h5:
         made = h5.create_dataset("x", data=data, chunks=data.shape, **hdf5plugin.Zstd(clevel=5))
-        assert made.id.read_direct_chunk((0, 0, 0))[1] == encode.STANDARD.encode(data.reshape(-1), 1)
+        assert made.id.read_direct_chunk((0, 0, 0))[1] == encoded(encode.STANDARD, data.reshape(-1))
 
 
 def test_images_have_encodings_without_small_blocks(monkeypatch):

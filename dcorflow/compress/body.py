@@ -200,7 +200,7 @@ class _Writer:
     def _copy_group(self, entry: Entry) -> None:
         self._copy_attributes(entry.path, self.target.require_group(entry.path))
 
-    def _copy_attributes(self, path: str, target: h5py.Group) -> None:
+    def _copy_attributes(self, path: str, target: h5py.Group | h5py.Dataset) -> None:
         redacted: dict[str, Redacted] = {}
         change = self._text_change(redacted)
         try:
@@ -333,10 +333,7 @@ class _Writer:
             digest = engine.digest_dataset(self.source[path])
             group = self.target.require_group("basins")
             self._note_copied(path, engine.write_array(group, name, text_lines(new.lines)))
-            redacted: dict[str, Redacted] = {}
-            change = self._text_change(redacted)
-            self._drop_attributes(path, engine.copy_attributes(self.source[path], group[name], change))
-            self._note_redacted(path, redacted)
+            self._copy_attributes(path, group[name])
             self.body.datasets[path]["source_digest"] = digest
             if new.how:
                 self.body.change(path, new.how)

@@ -12,9 +12,7 @@ import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import zstandard
 
 from . import filters, plugins
@@ -69,23 +67,16 @@ class Encoding:
     block_bytes: int = 0
     window_log: int = 14
 
-    def encode(self, data: Any, itemsize: int) -> bytes:
-        """Return the content of a chunk, shuffled and compressed, without checksum.
+    def writer(self, itemsize: int) -> Writer:
+        """Return what encodes chunks from address to address, for many chunks in one thread.
+
+        It writes the content of a chunk, shuffled and compressed, without checksum.
 
         Parameters
         ----------
-        data
-            Decoded chunk, full size.
         itemsize
             Bytes per element.
         """
-        source = np.frombuffer(data, np.uint8)
-        made = np.empty(bound(source.size), np.uint8)
-        size = self.writer(itemsize)(source.ctypes.data, source.size, made.ctypes.data, made.size)
-        return made[:size].tobytes()
-
-    def writer(self, itemsize: int) -> Writer:
-        """Return what encodes chunks from address to address, for many chunks in one thread."""
         compressor = self._compressor()
         if isinstance(compressor, plugins.PluginZstd):
             return compressor.compress_into

@@ -174,7 +174,7 @@ class Reader:
         content = memory.reshape(last - first, -1)
         plain = not pipeline.filters and self._handle is not None
         if plain and index.smallest == index.largest == content.shape[1]:
-            self._read(first, last, memory)
+            self._read(first, last, self._ends(first, last), memory)
             return None
         stored, ends = self._fetch(first, last, keep)
         self._decode(first, stored, 0, ends, content)
@@ -216,14 +216,14 @@ class Reader:
         """Return chunks as they are stored, one behind the other, and where each ends."""
         ends = self._ends(first, last)
         stored = room.empty(ends[-1]) if keep else _STORED.take(ends[-1])
-        self._read(first, last, stored)
+        self._read(first, last, ends, stored)
         return stored, ends
 
-    def _read(self, first: int, last: int, into: Bytes) -> None:
+    def _read(self, first: int, last: int, ends: list[int], into: Bytes) -> None:
         """Read stored chunks; those that are one behind the other in the file at once."""
         index = self._index
         assert index is not None
-        ends, begin = self._ends(first, last), 0
+        begin = 0
         if self._handle is None:
             for place, end in zip(range(first, last), ends, strict=True):
                 into[begin:end] = np.frombuffer(self._raw(place), np.uint8)
