@@ -318,17 +318,21 @@ def copy_fast(
 
 @dataclass(frozen=True)
 class _Digest:
-    """Return the digest of a dataset, all of it decoded in one process."""
+    """Return the digest of a dataset, by default all of it decoded in one process."""
 
     reader: Reader
     dtype: np.dtype[Any]
 
     def __call__(self, _: None = None) -> str:
+        return self.shared_by(ALONE)
+
+    def shared_by(self, helpers: Helpers) -> str:
+        """Return it, decoded in bands by all of these."""
         reader, hasher = self.reader, Hasher(self.dtype, self.reader.shape)
         rows = band_rows(reader)
         work = _Decode(reader, hasher.canonical, rows, keep=False)
         starts = range(0, reader.shape[0], rows)
-        for content, _kept in ALONE.ordered(starts, work, rows * reader.row_bytes, reader.size):
+        for content, _ in helpers.ordered(starts, work, rows * reader.row_bytes, reader.size):
             hasher.update_bytes(content)
         return hasher.digest()
 
@@ -351,7 +355,7 @@ def digest_fast(source: h5py.Dataset, helpers: Helpers, part: float = 1.0) -> Ca
         is left to one.
     """
     lay.refuse(source)
-    hasher = hasher_of(source)
+    hasher_of(source)
     if not Reader.fits(source):
         return None
     reader = Reader(source)
@@ -359,9 +363,5 @@ def digest_fast(source: h5py.Dataset, helpers: Helpers, part: float = 1.0) -> Ca
         return _Digest(reader, source.dtype)
     if part * helpers.count < MORE_THAN_A_SHARE:
         return digest_later(source, reader, helpers)
-    rows = band_rows(reader)
-    work = _Decode(reader, hasher.canonical, rows, keep=False)
-    starts = range(0, reader.shape[0], rows)
-    for content, _ in helpers.ordered(starts, work, rows * reader.row_bytes, reader.size):
-        hasher.update_bytes(content)
-    return hasher.digest
+    digest = _Digest(reader, source.dtype).shared_by(helpers)
+    return lambda: digest
