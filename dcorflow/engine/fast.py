@@ -202,7 +202,7 @@ class FastCopy:
         assert chunks is not None
         if self.reader.size <= SAMPLED_BYTES:
             return self._encode_small(chunks, encoder)
-        cut, account = self.sampler.choose(chunks, encoder, self.credit)
+        cut, account = self.sampler.choose(encoder, self.credit)
         if account is None and self.tiled:
             return None
         copied = self._encode_bands(cut, account)

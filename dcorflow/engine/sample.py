@@ -181,10 +181,8 @@ class Sampler:
         work = _Survey(self.sizes, start, min(start + unit, reader.shape[0]), whole, tuple(cuts), encoder)
         self._surveyed = self.helpers.later(work, None, reader.size)
 
-    def choose(self, chunks: tuple[int, ...], encoder: Literal["compat", "best"], credit: Credit) -> Chosen:
-        """Return how to cut the dataset and which encodings to use; parameters as for `survey`."""
-        if self._frame is None:
-            self.survey(chunks, encoder)
+    def choose(self, encoder: Literal["compat", "best"], credit: Credit) -> Chosen:
+        """Return how to cut the dataset and which encodings to use, after a `survey` for this encoder."""
         fallback = Chosen(self.base, None)
         if self._surveyed is None:
             return fallback
