@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from dcorflow.engine import encode
+from dcorflow.engine.cut import Cut
+from dcorflow.engine.pack import encoded_size
 
 
 def sizes(image: np.ndarray, rows: int) -> dict[str, float]:
     """Return how many times smaller level 5 makes images, and other encodings relative to it."""
-    chunks = [image[i : i + rows].reshape(-1) for i in range(0, len(image), rows)]
-    total = {e.words: sum(len(e.encode(c, 1)) for c in chunks) for e in encode.BYTES}
+    cut = Cut(image.shape, (rows, *image.shape[1:]), 1)
+    total = {e.words: encoded_size(cut, image.reshape(-1), e) for e in encode.BYTES}
     standard = total[encode.STANDARD.words]
     return {words: size / standard for words, size in total.items()} | {"level 5": image.size / standard}
 
